@@ -1,0 +1,3 @@
+from taskbits.cli import main
+
+main()

@@ -1,0 +1,155 @@
+"""Encoders: from texts, examples and numbers to the payloads that the runners decode.
+
+All use constriction's range coder (words of 32 bits). Texts and examples are coded under the model itself, with
+the same steps in the same order as the decoder takes them, so that the probabilities agree to the last bit.
+"""
+
+import math
+from dataclasses import dataclass
+
+import constriction
+import numpy as np
+import torch
+
+from taskbits.errors import UserError
+from taskbits.model import Model
+
+_queue, _models = constriction.stream.queue, constriction.stream.model
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A payload, the runner's settings that decode it, its cross-entropy in bits, and facts for people."""
+
+    payload: bytes
+    settings: dict
+    ideal_bits: float
+    content: dict
+
+
+def text_tokens(model: Model, text: str) -> list[int]:
+    """The text's tokens. Raises UserError if the model's tokenizer cannot give the text back."""
+    tokens = model.tokenizer(text, add_special_tokens=False).input_ids
+    if model.tokenizer.decode(tokens) != text:
+        raise UserError(f"the model's tokenizer can't write the text that begins {text[:40]!r} without loss")
+    return tokens
+
+
+@torch.no_grad()
+def encode_text(model: Model, text: str) -> Coded:
+    """Code a text under the model, for the runner `prompt`. Raises UserError if it is longer than the context."""
+    tokens = text_tokens(model, text)
+    if len(tokens) >= model.context:
+        raise UserError(f"a text of {len(tokens)} tokens is longer than the model's context of {model.context}")
+    encoder, cache, last, costs = _queue.RangeEncoder(), None, model.start, []
+    for token in tokens:
+        step = model.lm(torch.tensor([[last]]).to(model.lm.device), past_key_values=cache)
+        cache, last = step.past_key_values, token
+        chances = step.logits[0, -1].double().softmax(0).cpu().numpy()
+        encoder.encode(token, _models.Categorical(chances, perfect=False))
+        costs.append(-math.log2(max(chances[token], 1e-300)))
+    pieces = [[model.tokenizer.decode([token]), round(cost, 2)] for token, cost in zip(tokens, costs, strict=True)]
+    settings = {"start": model.start, "count": len(tokens)}
+    return Coded(_payload(encoder), settings, sum(costs), {"text": text, "tokens": pieces})
+
+
+def encode_examples(model: Model, texts: list[str], rows: int, epochs: int, rate: float, progress) -> Coded:
+    """Code training texts for the runner `data`, training the model in place as the decoder will.
+
+    rows: texts in a batch; their number must be a multiple of it. progress(done, of) is called at each step.
+    Raises UserError if a text holds the end token.
+    """
+    end = model.end
+    tokenised = [text_tokens(model, text) for text in texts]
+    if any(end in tokens for tokens in tokenised):
+        raise UserError("a training text holds the model's end token")
+    tokenised.sort(key=len)
+    length = len(tokenised[-1]) + 1
+    if length >= model.context:
+        raise UserError(f"a training text of {length} tokens is longer than the model's context of {model.context}")
+    full = [tokens + [end] * (length - len(tokens)) for tokens in tokenised]
+    batches = [full[i : i + rows] for i in range(0, len(full), rows)]
+    encoder, bits = _queue.RangeEncoder(), 0.0
+    optimizer = torch.optim.Adam(model.lm.parameters(), rate)
+    seen = []
+    for number in range(len(batches) * epochs):
+        progress(number, len(batches) * epochs)
+        if number < len(batches):
+            bits += _encode_batch(model, encoder, batches[number], end)
+            seen.append(torch.tensor([[end, *row] for row in batches[number]]).to(model.lm.device))
+        batch = seen[number % len(batches)]
+        model.lm(batch, labels=batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    settings = {"end": end, "rows": rows, "length": length, "batches": len(batches), "epochs": epochs, "rate": rate}
+    return Coded(_payload(encoder), settings, bits, {"examples": [model.tokenizer.decode(t) for t in tokenised]})
+
+
+@torch.no_grad()
+def _encode_batch(model: Model, encoder, batch: list[list[int]], end: int) -> float:
+    columns, cache, bits = [[end] * len(batch), *map(list, zip(*batch, strict=True))], None, 0.0
+    for at, (last, column) in enumerate(zip(columns, columns[1:], strict=False)):
+        step = model.lm(torch.tensor([last]).T.to(model.lm.device), past_key_values=cache)
+        cache = step.past_key_values
+        chances = step.logits[:, -1].double().softmax(1).cpu().numpy()
+        for before, token, row in zip(last, column, chances, strict=True):
+            if not at or before != end:
+                encoder.encode(token, _models.Categorical(row, perfect=False))
+                bits -= math.log2(max(row[token], 1e-300))
+    return bits
+
+
+def encode_integers(values: np.ndarray) -> tuple[bytes, dict, float]:
+    """Code whole numbers with the Laplace distribution that suits them best.
+
+    Returns the payload, {"spread", "bound"} for the decoder, and the empirical entropy in bits.
+    """
+    values = values.astype(np.int32)
+    bound = max(1, int(np.abs(values).max()))
+    spread = _spread(values, bound)
+    encoder = _queue.RangeEncoder()
+    encoder.encode(values, _models.QuantizedLaplace(-bound, bound, 0.0, spread))
+    _, counts = np.unique(values, return_counts=True)
+    entropy = float(-(counts * np.log2(counts / counts.sum())).sum())
+    return _payload(encoder), {"spread": spread, "bound": bound}, entropy
+
+
+def encode_tensors(changes: list[np.ndarray], spread: float) -> tuple[bytes, dict, float]:
+    """Code float arrays for the runner `full`, each in steps of a power of two that gives it about this spread.
+
+    Returns the payload, {"spread", "bound"}, and the empirical entropy of the numbers in bits.
+    """
+    exponents, numbers = [], []
+    for change in changes:
+        scale = max(np.abs(change).mean(), 2.0**-31)
+        exponents.append(int(np.clip(round(math.log2(spread / scale)), 0, 31)))
+        numbers.append(np.rint(change * 2.0 ** exponents[-1]).astype(np.int32).ravel())
+    everything = np.concatenate(numbers)
+    bound = max(1, int(np.abs(everything).max()))
+    fitted = _spread(everything, bound)
+    encoder, model = _queue.RangeEncoder(), _models.QuantizedLaplace(-bound, bound, 0.0, fitted)
+    entropy = 5.0 * len(changes)
+    for exponent, values in zip(exponents, numbers, strict=True):
+        encoder.encode(exponent, _models.Uniform(32))
+        encoder.encode(values, model)
+        _, counts = np.unique(values, return_counts=True)
+        entropy -= float((counts * np.log2(counts / counts.sum())).sum())
+    return _payload(encoder), {"spread": fitted, "bound": bound}, entropy
+
+
+def _spread(values: np.ndarray, bound: int) -> float:
+    """The Laplace scale, to two significant digits, under which the whole numbers take the fewest bits."""
+    sizes, counts = np.unique(np.abs(values), return_counts=True)
+
+    def bits(scale: float) -> float:
+        inside = np.where(
+            sizes == 0, 1 - np.exp(-0.5 / scale), 0.5 * np.exp(-(sizes - 0.5) / scale) * (1 - np.exp(-1 / scale))
+        )
+        return -(counts * np.log2(np.maximum(inside, 1e-30))).sum()
+
+    grid = [float(f"{2 ** (k / 8):.2g}") for k in range(-32, 8 * math.ceil(math.log2(bound + 1)) + 8)]
+    return min(grid, key=bits)
+
+
+def _payload(encoder) -> bytes:
+    return encoder.get_compressed().astype("<u4").tobytes()

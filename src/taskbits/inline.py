@@ -1,0 +1,156 @@
+"""From legible functions to one short script: bodies joined, parameters made constants, single uses folded away.
+
+Works on syntax trees and knows nothing of programs or models. It is for straight code such as the runners', not
+for Python at large: a name is taken to mean the same thing in the whole script.
+"""
+
+import ast
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+
+import python_minifier
+
+
+def body(function: Callable, constants: dict, result: str = "_") -> list[ast.stmt]:
+    """The function's statements; its parameters that are in `constants` become literals, its return sets `result`.
+
+    A value that is itself a syntax tree is put in as it is.
+    """
+    put = _Put(constants)
+    statements = []
+    for statement in ast.parse(inspect.getsource(function)).body[0].body:
+        if isinstance(statement, ast.Return):
+            statement = ast.Assign([ast.Name(result, ast.Store())], statement.value)
+        statements += _listed(put.visit(statement))
+    return statements
+
+
+def script(modules: list[ModuleType], statements: list[ast.stmt]) -> bytes:
+    """A minified script of these statements, with those of the modules' imports that it uses."""
+    statements = _fold(statements)
+    used = {node.id for node in _nodes(statements) if isinstance(node, ast.Name)}
+    imports = [
+        node
+        for module in modules
+        for node in ast.parse(inspect.getsource(module)).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        and used & {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    ]
+    tree = ast.fix_missing_locations(ast.Module([*imports, *statements], []))
+    return python_minifier.minify(
+        ast.unparse(tree), rename_globals=True, preserve_globals=["_"], hoist_literals=False
+    ).encode()
+
+
+class _Put(ast.NodeTransformer):
+    """Constants for names, the branch that is taken for an `if`, copies for a loop over a constant tuple."""
+
+    def __init__(self, constants: dict):
+        self.constants = constants
+
+    def visit_Name(self, node):
+        if not isinstance(node.ctx, ast.Load) or node.id not in self.constants:
+            return node
+        value = self.constants[node.id]
+        return value if isinstance(value, ast.AST) else ast.parse(repr(value), mode="eval").body
+
+    def visit_If(self, node):
+        self.generic_visit(node)
+        if isinstance(node.test, ast.Constant):
+            return node.body if node.test.value else node.orelse
+        return node
+
+    def visit_BinOp(self, node):
+        self.generic_visit(node)
+        empty = isinstance(node.left, ast.Constant) and node.left.value == ""
+        return node.right if empty and isinstance(node.op, ast.Add) else node
+
+    def visit_For(self, node):
+        values = self.constants.get(node.iter.id) if isinstance(node.iter, ast.Name) else None
+        if not isinstance(values, tuple):
+            return self.generic_visit(node)
+        copies = []
+        for value in values:
+            put = _Put({**self.constants, node.target.id: value})
+            for statement in ast.parse(ast.unparse(ast.Module(node.body, []))).body:
+                copies += _listed(put.visit(statement))
+        return copies
+
+
+def _fold(statements: list[ast.stmt]) -> list[ast.stmt]:
+    """Remove names that only carry a value to one place."""
+    while True:
+        names = {}
+        for node in _nodes(statements):
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                names.setdefault(node.targets[0].id, []).append(node.value)
+        simple = {
+            name: values[0]
+            for name, values in names.items()
+            if len(values) == 1 and _is_simple(values[0]) and (_loads(statements, name) < 2 or _is_empty(values[0]))
+        }
+        folded = [_Put(simple).visit(statement) for statement in statements if _target(statement) not in simple]
+        folded = _carry(folded, folded)
+        if ast.dump(ast.Module(folded, [])) == ast.dump(ast.Module(statements, [])):
+            return folded
+        statements = folded
+
+
+def _carry(block: list[ast.stmt], everything: list[ast.stmt]) -> list[ast.stmt]:
+    """`x = value` and a next statement that alone uses x, once, become one statement."""
+    out: list[ast.stmt] = []
+    for statement in block:
+        if isinstance(statement, ast.For | ast.While | ast.With):
+            statement.body = _carry(statement.body, everything)
+        name = _target(out[-1]) if out else None
+        at_once = [statement.iter] if isinstance(statement, ast.For) else [statement]
+        if (
+            name
+            and not isinstance(statement, ast.While | ast.FunctionDef | ast.With)
+            and _loads(at_once, name) == 1
+            and not _loads_later(at_once, name)
+            and (_target(statement) == name or _loads(everything, name) == 1)
+        ):
+            put = _Put({name: out.pop().value})
+            if isinstance(statement, ast.For):
+                statement.iter = put.visit(statement.iter)
+            else:
+                statement.value = put.visit(statement.value)
+        out.append(statement)
+    return out
+
+
+def _target(statement: ast.stmt) -> str | None:
+    """The name that a plain assignment sets."""
+    if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+        return statement.targets[0].id
+    return None
+
+
+def _is_simple(value: ast.expr) -> bool:
+    """Safe to evaluate at another time: a constant or an attribute of a name."""
+    return isinstance(value, ast.Constant) or isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name)
+
+
+def _is_empty(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and value.value == ""
+
+
+def _loads(nodes: list[ast.AST], name: str) -> int:
+    return sum(isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load) for n in _nodes(nodes))
+
+
+def _loads_later(nodes: list[ast.AST], name: str) -> bool:
+    """Whether the name is used where it would be evaluated more than once, or after other names were changed."""
+    repeated = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Lambda)
+    return any(isinstance(node, repeated) and _loads([node], name) for node in _nodes(nodes))
+
+
+def _nodes(roots: list[ast.AST]):
+    for root in roots:
+        yield from ast.walk(root)
+
+
+def _listed(nodes) -> list:
+    return nodes if isinstance(nodes, list) else [nodes]

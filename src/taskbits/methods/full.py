@@ -1,0 +1,33 @@
+"""All weights trained; their change quantised and entropy-coded: the program that a random model needs."""
+
+from taskbits.coding import Coded, encode_tensors
+from taskbits.methods import fitted
+from taskbits.training import batches, train
+
+FAMILY = "parametric"
+_BATCH = 32
+_trained: dict[tuple, list] = {}
+
+
+def sweep(model, task):
+    return [
+        {"steps": steps, "rate": 1e-3, "spread": spread} for steps in (200, 800, 3200) for spread in (1.0, 0.4, 4.0)
+    ]
+
+
+def fit(model, task, settings, seed, progress):
+    key = (id(model), id(task), settings["steps"], settings["rate"], seed)
+    if key not in _trained:
+        _trained.clear()
+        _trained[key] = _changes(model, task, settings["steps"], settings["rate"], seed, progress)
+    payload, distribution, entropy = encode_tensors(_trained[key], settings["spread"])
+    shapes = {name: list(weight.shape) for name, weight in model.lm.named_parameters()}
+    return fitted("full", model, task, "full", Coded(payload, distribution, entropy, {"tensors": shapes}))
+
+
+def _changes(model, task, steps, rate, seed, progress):
+    before = [weight.detach().float().cpu().numpy().copy() for weight in model.lm.parameters()]
+    with model.single_precision():
+        train(model, model.lm.parameters(), batches(model, task, _BATCH, steps, seed), steps, rate, progress)
+        after = [weight.detach().cpu().numpy() for weight in model.lm.parameters()]
+        return [new - old for new, old in zip(after, before, strict=True)]

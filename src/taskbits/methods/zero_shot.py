@@ -1,0 +1,13 @@
+"""The prompt template alone: what the model does without being told anything."""
+
+from taskbits.methods import fitted
+
+FAMILY = "inference control"
+
+
+def sweep(model, task):
+    return [{}]
+
+
+def fit(model, task, settings, seed, progress):
+    return fitted("zero-shot", model, task, "plain")

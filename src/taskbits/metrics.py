@@ -1,0 +1,87 @@
+"""From outputs to a score in [0, 1] with a 95% interval.
+
+Per-example metrics get a Wilson interval where every value is 0 or 1 and a bootstrap interval otherwise;
+corpus metrics (BLEU, chrF) get sacrebleu's own bootstrap.
+"""
+
+import importlib
+import re
+from collections.abc import Callable
+
+import numpy as np
+import sacrebleu
+from scipy import stats
+
+from taskbits.errors import UserError
+from taskbits.study import Score
+
+Scorer = Callable[[list[str], list[str], list[dict]], Score]
+
+
+def metric(name: str, pattern: str | None = None) -> Scorer:
+    """The scorer behind a metric's name: `scorer(outputs, targets, rows) -> Score`.
+
+    name: exact, regex (group 1 of `pattern` in output and target must agree), bleu, chrf, or
+    python:module.function, a function (output, row) -> float in [0, 1].
+    Raises UserError if the name or the pattern is bad.
+    """
+    if name == "exact":
+        return _per_example(lambda output, target, row: output.strip() == target.strip())
+    if name == "regex":
+        return _per_example(_regex(pattern))
+    if name in ("bleu", "chrf"):
+        return _corpus(sacrebleu.BLEU if name == "bleu" else sacrebleu.CHRF)
+    if name.startswith("python:"):
+        function = _import(name.removeprefix("python:"))
+        return _per_example(lambda output, target, row: function(output, row))
+    raise UserError(f"unknown metric {name!r}: use exact, regex, bleu, chrf or python:module.function")
+
+
+def _per_example(judge: Callable[[str, str, dict], float]) -> Scorer:
+    def score(outputs, targets, rows):
+        values = np.array([float(judge(*example)) for example in zip(outputs, targets, rows, strict=True)])
+        if ((values < 0) | (values > 1)).any():
+            raise UserError("the metric gave a value outside [0, 1]: rescale it")
+        if np.isin(values, (0, 1)).all():
+            interval = stats.binomtest(int(values.sum()), len(values)).proportion_ci(method="wilson")
+        elif values.min() == values.max():
+            return Score(values[0], values[0], values[0], len(values))
+        else:
+            interval = stats.bootstrap((values,), np.mean, rng=0, method="percentile").confidence_interval
+        return Score(float(values.mean()), float(interval.low), float(interval.high), len(values))
+
+    return score
+
+
+def _regex(pattern: str | None) -> Callable:
+    try:
+        compiled = re.compile(pattern or "")
+    except re.error as error:
+        raise UserError(f"bad pattern {pattern!r}: {error}") from error
+    if compiled.groups < 1:
+        raise UserError("metric regex needs a pattern with one group, such as 'answer is (\\d+)'")
+
+    def judge(output, target, row):
+        found, wanted = compiled.search(output), compiled.search(target)
+        if not wanted:
+            raise UserError(f"the pattern {pattern!r} finds nothing in the target {target!r}")
+        return found is not None and found.group(1) == wanted.group(1)
+
+    return judge
+
+
+def _corpus(metric_class: type) -> Scorer:
+    def score(outputs, targets, rows):
+        result = metric_class().corpus_score(outputs, [targets], n_bootstrap=1000)
+        value, mean, half = result.score / 100, result._mean / 100, result._ci / 100
+        return Score(value, max(0.0, mean - half), min(1.0, mean + half), len(outputs))
+
+    return score
+
+
+def _import(path: str) -> Callable:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"metric python:{path} can't be imported: {error}") from error

@@ -1,0 +1,156 @@
+"""Models: any Hugging Face causal LM, as given or re-initialised at random from its config and a seed.
+
+Models of up to a billion parameters compute in float64. Its rounding errors are so small that batching, padding
+and caching cannot change what is written, so that a program's fast scoring, `taskbits run` and the standalone
+file agree. Larger models compute in float32.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+import transformers
+
+from taskbits.errors import UserError
+from taskbits.shipped import resolve
+
+STATES = ("given", "random")
+_FLOAT64_LIMIT = 1_000_000_000
+
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+
+@dataclass(eq=False)
+class Model:
+    """A causal LM in eval mode with its tokenizer. `spec`, `state`, `seed` and `revision` say where it is from."""
+
+    lm: transformers.PreTrainedModel
+    tokenizer: transformers.PreTrainedTokenizerBase
+    spec: str
+    state: str
+    seed: int
+    revision: str | None
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """Six bytes that stand for config, tokenizer and all weights."""
+        digest = hashlib.sha256()
+        for text in (self.lm.config.model_type, *sorted(self.tokenizer.get_vocab())):
+            digest.update(text.encode() + b"\0")
+        digest.update(weights_digest(self.lm))
+        return digest.digest()[:6]
+
+    @property
+    def context(self) -> int:
+        """Longest sequence in tokens, prompt and output together."""
+        return getattr(self.lm.config.get_text_config(), "max_position_embeddings", None) or 2**31
+
+    @property
+    def dtype(self) -> str:
+        """Name of the arithmetic, such as float64."""
+        return str(self.lm.dtype).removeprefix("torch.")
+
+    @property
+    def start(self) -> int:
+        """The token that a text coded under the model begins after."""
+        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
+            if token is not None:
+                return token
+        return 0
+
+    @property
+    def end(self) -> int:
+        """The token that ends an example in training."""
+        token = self.tokenizer.eos_token_id
+        return self.start if token is None else token
+
+    @contextmanager
+    def preserved(self) -> Iterator[None]:
+        """Whatever is done to the weights inside is undone at the end."""
+        kept = [parameter.detach().clone() for parameter in self.lm.parameters()]
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, value in zip(self.lm.parameters(), kept, strict=True):
+                    parameter.grad = None
+                    parameter.copy_(value)
+
+    @contextmanager
+    def single_precision(self) -> Iterator[None]:
+        """Compute in float32 inside, where exact repetition is not needed: about twice as fast."""
+        dtype = self.lm.dtype
+        self.lm.float()
+        try:
+            yield
+        finally:
+            self.lm.to(dtype)
+
+    def save(self, folder: Path | str) -> None:
+        """Write it as a Hugging Face folder in float32, so that a standalone program can be given it as M."""
+        lm = self.lm
+        # A model read from GGUF refuses to be saved until it forgets that it was quantised.
+        if getattr(lm.config, "quantization_config", None) is not None:
+            del lm.config.quantization_config
+        lm.is_quantized, lm.hf_quantizer = False, None
+        dtype = lm.dtype
+        try:
+            lm.float().save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+        except OSError as error:
+            raise UserError(f"cannot write to {folder}: {error}") from error
+        finally:
+            lm.to(dtype)
+
+
+def load_model(spec: str, state: str = "given", seed: int = 0, revision: str | None = None) -> Model:
+    """Load a hub id, a folder, a .gguf file or a shipped model (`lab:NAME`), on the GPU if there is one.
+
+    state "random" re-initialises it from its config and `seed`; so does a folder that holds no weights.
+    Raises UserError if there is no such model.
+    """
+    if state not in STATES:
+        raise UserError(f"unknown state {state!r}: use {' or '.join(STATES)}")
+    location = resolve(spec, "models")
+    arguments = {"revision": revision} if revision else {}
+    if location.endswith(".gguf"):
+        arguments["gguf_file"] = Path(location).name
+        location = str(Path(location).parent)
+    elif Path(location).is_dir() and not any(Path(location).glob("*.safetensors")):
+        state = "random"
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(location, **arguments)
+        if state == "random":
+            config = transformers.AutoConfig.from_pretrained(location, **arguments)
+            generator = torch.random.get_rng_state()
+            torch.manual_seed(seed)
+            lm = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            torch.random.set_rng_state(generator)
+        else:
+            lm = transformers.AutoModelForCausalLM.from_pretrained(
+                location, dtype=torch.float32, use_safetensors=None if "gguf_file" in arguments else True, **arguments
+            )
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"unknown model {spec}: not a folder with config.json, a .gguf file, lab:random, lab:pretrained, "
+            f"lab:posttrained, nor a hub id that can be reached ({reason})"
+        ) from error
+    if lm.num_parameters() <= _FLOAT64_LIMIT:
+        lm = lm.double()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Model(lm.to(device).eval(), tokenizer, spec, state, seed if state == "random" else 0, revision)
+
+
+def weights_digest(lm: torch.nn.Module) -> bytes:
+    """SHA-256 over all weights, 32 bytes."""
+    digest = hashlib.sha256()
+    for name, parameter in lm.named_parameters():
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.digest()

@@ -1,0 +1,130 @@
+"""The container of a program, `.tbp`: bytes in, a checked `Program` out.
+
+    magic "tbp" | version | method id | fingerprint of M (6) | number of sections | their sizes (varints)
+    | sections | CRC-32 of all before (4)
+
+16 bytes and a size for each section: at most 24 bytes over the sections of any program with two of them. The
+first section is the frame (JSON: runner, its settings, prompt template, limits), the others are coded payload.
+Loading is safe on any input: it runs nothing, allocates no more than the file's size, and knows every key.
+"""
+
+import json
+import struct
+import zlib
+from dataclasses import asdict, dataclass, field
+
+from taskbits import template
+from taskbits.errors import UserError
+from taskbits.task import Frame
+
+MAGIC = b"tbp"
+VERSION = 1
+_HEAD = struct.Struct("<3sBB6sB")
+_MAX_SECTIONS = 8
+_MAX_VARINT = 5
+_MAX_PROMPT = 65_536
+_MAX_NEW_TOKENS = 65_536
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything that is added to M.
+
+    method: id of the method that made it (0..255), for the record; running it needs only what follows.
+    fingerprint: the six bytes of the model that it is for. frame: the task's face, from prompt to stop.
+    runner: name of the code that decodes it. settings: the runner's constants (numbers and texts).
+    payload: what the runner decodes; empty for the plain runner.
+    """
+
+    method: int
+    fingerprint: bytes
+    frame: Frame
+    runner: str
+    settings: dict = field(default_factory=dict)
+    payload: bytes = b""
+
+    def to_bytes(self) -> bytes:
+        """The content of the `.tbp` file."""
+        frame = {key: value for key, value in asdict(self.frame).items() if value != ()}
+        head = json.dumps(
+            {**frame, "runner": self.runner, **({"settings": self.settings} if self.settings else {})},
+            separators=(",", ":"),
+            ensure_ascii=False,
+        ).encode()
+        sections = [head, self.payload] if self.payload else [head]
+        body = _HEAD.pack(MAGIC, VERSION, self.method, self.fingerprint, len(sections))
+        body += b"".join(_varint(len(section)) for section in sections) + b"".join(sections)
+        return body + zlib.crc32(body).to_bytes(4, "little")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Program":
+        """Read a `.tbp` file. Raises UserError if it is truncated, altered, or not a program of this version."""
+        if data[:3] != MAGIC:
+            raise UserError("not a taskbits program: it does not begin with 'tbp'")
+        if len(data) < _HEAD.size + 4:
+            raise UserError("the program is truncated: get the file again")
+        if zlib.crc32(data[:-4]).to_bytes(4, "little") != data[-4:]:
+            raise UserError("the program is truncated or altered: its checksum does not match; get the file again")
+        _, version, method, fingerprint, count = _HEAD.unpack_from(data)
+        if version != VERSION:
+            raise UserError(f"the program has version {version}, this taskbits reads version {VERSION}")
+        sections = _sections(data, count)
+        if len(sections) > 2:
+            raise UserError(f"the program has {len(sections)} sections: one or two are known")
+        payload = sections[1] if len(sections) > 1 else b""
+        return cls(method, fingerprint, *_read_head(sections[0]), payload)
+
+
+def _varint(number: int) -> bytes:
+    out = b""
+    while number >= 128:
+        out += bytes([number % 128 + 128])
+        number //= 128
+    return out + bytes([number])
+
+
+def _sections(data: bytes, count: int) -> list[bytes]:
+    if not 1 <= count <= _MAX_SECTIONS:
+        raise UserError(f"the program claims {count} sections: 1 to {_MAX_SECTIONS} are allowed")
+    at, sizes = _HEAD.size, []
+    for _ in range(count):
+        size = 0
+        for shift in range(_MAX_VARINT):
+            if at >= len(data) - 4:
+                raise UserError("the program's section sizes are cut off")
+            size += (data[at] & 127) << (7 * shift)
+            at += 1
+            if data[at - 1] < 128:
+                break
+        else:
+            raise UserError("the program has a section size that is too long")
+        sizes.append(size)
+    if at + sum(sizes) != len(data) - 4:
+        raise UserError("the program's section sizes do not add up to its size")
+    sections = []
+    for size in sizes:
+        sections.append(data[at : at + size])
+        at += size
+    return sections
+
+
+def _read_head(section: bytes) -> tuple[Frame, str, dict]:
+    try:
+        head = json.loads(section)
+    except (ValueError, RecursionError) as error:
+        raise UserError("the program's frame is not JSON") from error
+    known = {"prompt": str, "stop": list, "max_new_tokens": int, "choices": list, "runner": str, "settings": dict}
+    if not isinstance(head, dict) or any(type(value) is not known.get(key) for key, value in head.items()):
+        raise UserError("the program's frame has an unknown key or a value of a wrong type")
+    settings = head.pop("settings", {})
+    runner = head.pop("runner", None)
+    if not all(isinstance(value, int | float | str) for value in settings.values()):
+        raise UserError("the program's settings must be numbers and texts")
+    texts = [*head.get("stop", []), *head.get("choices", [])]
+    if "prompt" not in head or runner is None or not all(isinstance(text, str) and text for text in texts):
+        raise UserError("the program's frame lacks its prompt or runner, or has an empty text")
+    if len(head["prompt"]) > _MAX_PROMPT or not 1 <= head.get("max_new_tokens", 1) <= _MAX_NEW_TOKENS:
+        raise UserError("the program's frame has a prompt or a limit that is too large")
+    template.fields(head["prompt"])
+    head = {key: tuple(value) if isinstance(value, list) else value for key, value in head.items()}
+    return Frame(**head), runner, settings

@@ -1,0 +1,39 @@
+"""The face of every standalone file: `python FILE --model M --input IN`, JSON rows in, one JSON text a line out.
+
+These functions are not called: `taskbits export` joins their bodies around the body of a runner's `adapt`, with
+the parameters in capitals replaced by the program's own values. M is a hub id or a folder; IN may be `-`.
+"""
+
+import fileinput
+import json
+import sys
+
+from transformers import pipeline
+
+
+def load(DTYPE):
+    _, _, name, _, path = sys.argv
+    pipe = pipeline("text-generation", name, dtype=DTYPE)
+    model = pipe.model
+    tokenizer = pipe.tokenizer
+
+
+def generate(pipe, path, prefix, PROMPT, STOP, MAX_NEW_TOKENS):
+    for line in fileinput.input(path):
+        prompt = prefix + PROMPT.format_map(json.loads(line))
+        written = pipe(prompt, max_new_tokens=MAX_NEW_TOKENS, do_sample=False, return_full_text=False)
+        text = written[0]["generated_text"]
+        for end in STOP:
+            text = text.split(end)[0]
+        print(json.dumps(text))
+
+
+def choose(model, tokenizer, path, prefix, PROMPT, CHOICES):
+    for line in fileinput.input(path):
+        prompt = prefix + PROMPT.format_map(json.loads(line))
+
+        def surprisal(choice):
+            tokens = tokenizer(prompt + choice, return_tensors="pt").input_ids.to(model.device)
+            return model(tokens, labels=tokens).loss * (tokens.numel() - 1)
+
+        print(json.dumps(min(CHOICES, key=surprisal)))

@@ -1,0 +1,198 @@
+"""The store of measurements for one (model, task): an Optuna study and a folder of programs.
+
+Guarantees: a measurement is visible only when its program is on disk under the hash of its content; a worker
+killed at any moment loses at most the trial that it was running. Knows nothing of models, tasks or methods.
+
+    DIR/study.json      what is measured, and where the Optuna storage is
+    DIR/study.db        SQLite, unless another storage was named
+    DIR/programs/       HASH.tbp, content-addressed
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import optuna
+
+from taskbits.errors import UserError
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score in [0, 1] with its 95% interval over `n` examples."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One scored program.
+
+    bytes: size of the exported standalone file; payload_bytes: size of the coded part in it;
+    ideal_bits: cross-entropy of the payload under the model that codes it, where there is one;
+    adapted: SHA-256 of what the program makes of the model (prefix text and changed weights);
+    content: what the program is, for people: {"text": ...}, {"examples": [...]} or {"tensors": {...}};
+    seconds: of the whole trial; scoring_seconds: of its scoring on validation.
+    test is None until the program is a frontier candidate.
+    """
+
+    method: str
+    family: str
+    settings: dict
+    bytes: int
+    payload_bytes: int
+    ideal_bits: float | None
+    validation: Score
+    program: str
+    adapted: str
+    content: dict
+    seconds: float
+    scoring_seconds: float
+    seed: int
+    versions: dict
+    test: Score | None = field(default=None, compare=False)
+
+
+class Study:
+    """Measurements of one model on one task. Use `Study.create` or `Study.open`."""
+
+    def __init__(self, folder: Path, info: dict):
+        self.folder = folder
+        self.info = info
+        storage = info["storage"] or f"sqlite:///{folder / 'study.db'}"
+        try:
+            self._study = optuna.create_study(
+                storage=storage, study_name=info["name"], directions=["minimize", "maximize"], load_if_exists=True
+            )
+        except Exception as error:
+            raise UserError(f"cannot open the study's storage {storage}: {_first_line(error)}") from error
+
+    @classmethod
+    def create(cls, folder: Path | str, info: dict) -> "Study":
+        """Open the study in `folder`, or start it. `info` says what is measured; it needs "name" and "storage".
+
+        Raises UserError if the folder can't be written or holds a study of something else.
+        """
+        folder = Path(folder)
+        path = folder / "study.json"
+        if path.exists():
+            study = cls.open(folder)
+            differing = [key for key in info if study.info.get(key) != info[key]]
+            if differing:
+                key = differing[0]
+                raise UserError(
+                    f"{folder} holds a study of another {key} ({study.info.get(key)!r}, not {info[key]!r}): "
+                    "name another --out"
+                )
+            return study
+        try:
+            (folder / "programs").mkdir(parents=True, exist_ok=True)
+            _write_atomically(path, json.dumps(info, indent=1).encode())
+        except OSError as error:
+            raise UserError(f"cannot write to {folder}: {error.strerror}: name another --out") from error
+        return cls(folder, info)
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "Study":
+        """Open an existing study. Raises UserError if there is none in `folder`."""
+        path = Path(folder) / "study.json"
+        try:
+            info = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"no study in {folder}: make one with 'taskbits measure --out {folder}'") from error
+        return cls(Path(folder), info)
+
+    def measurements(self) -> list[Measurement]:
+        """All finished measurements, shortest program first, with test scores where they were taken."""
+        tests = {
+            key.removeprefix("test:"): Score(**value)
+            for key, value in self._study.user_attrs.items()
+            if key.startswith("test:")
+        }
+        found = []
+        for trial in self._trials(optuna.trial.TrialState.COMPLETE):
+            record = dict(trial.user_attrs["measurement"])
+            record["validation"] = Score(**record["validation"])
+            found.append(Measurement(**record, test=tests.get(record["program"])))
+        return sorted(found, key=lambda m: (m.bytes, -m.validation.value))
+
+    def done(self) -> set[tuple[str, str]]:
+        """The (method, settings as sorted JSON) pairs that need no second run: measured, or found impossible."""
+        states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+        return {(t.user_attrs["method"], t.user_attrs["settings"]) for t in self._trials(*states)}
+
+    @contextmanager
+    def trial(self, method: str, settings: dict) -> Iterator["Trial"]:
+        """Reserve one trial; it counts only once `finish` or `give_up` was called on it."""
+        trial = self._study.ask()
+        trial.set_user_attr("method", method)
+        trial.set_user_attr("settings", key(settings))
+        handle = Trial(self, trial)
+        try:
+            yield handle
+        finally:
+            if not handle.told:
+                self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+
+    def record_test(self, program: str, score: Score) -> None:
+        """Keep the test score of a frontier candidate. It is taken once: raises ValueError on a second."""
+        name = f"test:{program}"
+        if name in self._study.user_attrs:
+            raise ValueError(f"{program} was scored on test before")
+        self._study.set_user_attr(name, asdict(score))
+
+    def path(self, program: str) -> Path:
+        """Where the program with this hash lies."""
+        return self.folder / "programs" / f"{program}.tbp"
+
+    def _trials(self, *states) -> list[optuna.trial.FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=states)
+
+
+class Trial:
+    """A trial that is running."""
+
+    def __init__(self, study: Study, trial: optuna.Trial):
+        self._study, self._trial, self.told = study, trial, False
+
+    def finish(self, program: bytes, **measured) -> Measurement:
+        """Write the program, then the measurement. `measured` holds Measurement's other fields."""
+        name = hashlib.sha256(program).hexdigest()[:16]
+        measurement = Measurement(program=name, **measured)
+        _write_atomically(self._study.path(name), program)
+        record = asdict(measurement)
+        del record["test"]
+        self._trial.set_user_attr("measurement", record)
+        self._study._study.tell(self._trial, [measurement.bytes, measurement.validation.value])
+        self.told = True
+        return measurement
+
+    def give_up(self, why: str) -> None:
+        """These settings can't work for this model and task; never try them again."""
+        self._trial.set_user_attr("why", why)
+        self._study._study.tell(self._trial, state=optuna.trial.TrialState.PRUNED)
+        self.told = True
+
+
+def key(settings: dict) -> str:
+    """Settings as text: the same settings always give the same key."""
+    return json.dumps(settings, sort_keys=True)
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

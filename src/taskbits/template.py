@@ -1,0 +1,25 @@
+"""Prompt templates: text with {field} holes, and nothing else that `str.format` could do.
+
+A template may come from a stranger's file, so attribute access, indexing and format widths are refused.
+"""
+
+import string
+
+from taskbits.errors import UserError
+
+
+def fields(template: str) -> list[str]:
+    """Names of the holes, in order. Raises UserError on anything but plain text and {name}."""
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise UserError(f"bad template {template!r}: {error}") from error
+    names = [name for _, name, _, _ in parts if name is not None]
+    if any(spec or conversion for _, _, spec, conversion in parts) or not all(n.isidentifier() for n in names):
+        raise UserError(f"bad template {template!r}: only {{field}} is allowed between braces")
+    return names
+
+
+def fill(template: str, row: dict) -> str:
+    """The template with its holes filled from the row. Raises KeyError if the row lacks a field."""
+    return template.format_map(row)

@@ -1,0 +1,62 @@
+"""Supervised training on a task's train split: the loss counts the reference outputs only.
+
+For methods whose programs carry the result of training. Knows nothing of how that result is coded.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+
+from taskbits.model import Model
+from taskbits.task import Task
+
+Progress = Callable[[int, int], None]
+
+
+def batches(model: Model, task: Task, size: int, count: int, seed: int) -> Iterator[tuple[torch.Tensor, ...]]:
+    """`count` batches of token ids, attention mask and labels, each of shape (size, longest).
+
+    Rows are prompt, reference output and end token, in an order shuffled by `seed` and again for each pass.
+    """
+    prompts, targets = task.prompts("train"), task.targets("train")
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = []
+    for _ in range(count):
+        while len(order) < size:
+            order += torch.randperm(len(prompts), generator=generator).tolist()
+        chosen, order = order[:size], order[size:]
+        yield _batch(model, [(prompts[i], targets[i]) for i in chosen], ends=not task.frame.choices)
+
+
+def train(
+    model: Model, parameters: Iterable[torch.nn.Parameter], data: Iterator, steps: int, rate: float, progress: Progress
+) -> None:
+    """Adam over `parameters` with a short warm-up and a linear decay to zero."""
+    parameters = list(parameters)
+    optimizer = torch.optim.Adam(parameters, rate)
+    warm = max(1, steps // 20)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
+    )
+    for step, (tokens, mask, labels) in enumerate(data):
+        progress(step, steps)
+        model.lm(input_ids=tokens, attention_mask=mask, labels=labels).loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+
+
+def _batch(model: Model, examples: list[tuple[str, str]], ends: bool) -> tuple[torch.Tensor, ...]:
+    rows = []
+    for prompt, target in examples:
+        before = model.tokenizer(prompt).input_ids
+        whole = model.tokenizer(prompt + target).input_ids + ([model.end] if ends else [])
+        # A tokenizer may join the prompt's last characters with the target's first: what differs is target.
+        shared = next((n for n, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
+        rows.append((whole[: model.context], shared))
+    width = max(len(whole) for whole, _ in rows)
+    tokens = torch.tensor([whole + [model.end] * (width - len(whole)) for whole, _ in rows])
+    mask = torch.tensor([[1] * len(whole) + [0] * (width - len(whole)) for whole, _ in rows])
+    labels = torch.tensor([[-100] * n + whole[n:] + [-100] * (width - len(whole)) for whole, n in rows])
+    return tuple(part.to(model.lm.device) for part in (tokens, mask, labels))

@@ -1,0 +1,245 @@
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from taskbits.errors import UserError
+from taskbits.frontier import envelope, rows
+from taskbits.report.figure import draw_comparison, draw_frontier
+from taskbits.report.page import write_page
+from taskbits.report.scale import bounds, label, size, ticks
+from taskbits.study import Score, Study
+
+HOSTILE = "</script><img src=x onerror=alert(1)><b>$answer</b> \u202e&amp; \x07"
+
+
+def study(folder, programs=(), tested=True, **info):
+    """A study of `programs`: (bytes, score, family, content) each."""
+    info = {"name": "a", "storage": None, "model": "lab:pretrained", "state": "given", "seed": 3, "revision": None,
+            "task": "lab:math", "fingerprint": "f00d", "metric": "regex", "versions": {"torch": "2.6.0"},
+            "command": "taskbits measure --task lab:math"} | info
+    made = Study.create(folder, info)
+    for count, value, family, content in programs:
+        with made.trial("method", {"bytes": count}) as trial:
+            trial.finish(
+                program=b"%d" % count, method="method", family=family, settings={"bytes": count}, bytes=count,
+                payload_bytes=count - 900, ideal_bits=None, validation=score(value), adapted="", content=content,
+                seconds=1.0, scoring_seconds=0.5, seed=0, versions={},
+            )
+    if tested:
+        for m in envelope(made.measurements()):
+            made.record_test(m.program, score(m.validation.value - 0.01))
+    return made
+
+
+def score(value):
+    return Score(value, value - 0.01, value + 0.05, 200)
+
+
+PROGRAMS = [
+    (900, 0.02, "inference control", {}),
+    (1000, 0.2, "inference control", {"text": "Think first.", "tokens": [["Think", 9.5], [" first.", 3.25]]}),
+    (3000, 0.1, "data", {"examples": ["beaten"]}),
+    (4000, 0.5, "data", {"examples": ["Q: 1+1?\nA: 2", "Q: 2+2?\nA: 4"], "epochs": 2}),
+    (90000, 0.7, "parametric", {"tensors": {"q_proj.A": [4, 64], "q_proj.B": [64, 4]}, "bits_per_weight": 2.5}),
+]
+
+
+class Page(HTMLParser):
+    """A page as a browser would understand it: its elements, and the text in them."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.text, self.scripts, self._inside = [], "", [], ""
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def handle_data(self, data):
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.text += data
+
+    def all(self, tag, class_=None):
+        return [a for t, a in self.tags if t == tag and (not class_ or class_ in (a.get("class") or "").split())]
+
+
+def write(folder, *args, **kwargs):
+    made = study(folder / "study", *args, **kwargs)
+    write_page(made, folder / "page.html")
+    return Page(folder / "page.html"), made
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The page of a study with everything in it."""
+    return write(tmp_path_factory.mktemp("whole"), PROGRAMS)
+
+
+def test_page_says_what_was_found(whole):
+    found, made = whole
+    best = made.measurements()[-1]
+    assert "How many bytes must be added to lab:pretrained before it does lab:math?" in found.text
+    assert "At most 90,000 bytes bring it to a score of 0.690 (regex)" in found.text
+    assert "200 test examples (95% interval 0.680 to 0.740)" in found.text
+    assert "Half that score takes at most 4,000 bytes." in found.text
+    assert f"taskbits run programs/{best.program}.tbp --model lab:pretrained --input" in found.text
+    assert f"taskbits export programs/{best.program}.tbp --standalone" in found.text
+    assert "taskbits measure --task lab:math" in found.text and "torch 2.6.0" in found.text
+
+
+def test_page_shows_every_frontier_program_and_what_it_is(whole):
+    found, made = whole
+    frontier = envelope(made.measurements())
+    assert len(frontier) == 4
+    panels = [a["id"] for a in found.all("article")]
+    assert panels == [f"p-{m.program}" for m in frontier]
+    links = {a["href"] for a in found.all("a", "point")}
+    assert links == {f"#{panel}" for panel in panels}
+    for text in ("the model as it is", "2 tokens, 12.8 bits", "Think first.", "Q: 2+2?\nA: 4",
+                 "2 tensors with 512 values", "4 × 64", "bits per weight"):
+        assert text in found.text
+    assert "beaten" not in found.text  # The content of programs off the frontier would only be in the way.
+    assert "All 5 programs measured" in found.text
+
+
+def test_page_places_points_by_length_and_test_score(whole):
+    found, _ = whole
+    marks = [a["transform"] for t, a in found.tags if t == "path" and "transform" in a]
+    places = [tuple(map(float, re.findall(r"[\d.]+", mark))) for mark in marks][:4]  # The first of two sizes.
+    assert places == sorted(places) and [y for _, y in places] == sorted((y for _, y in places), reverse=True)
+
+
+def test_page_carries_its_numbers(whole):
+    found, made = whole
+    numbers = json.loads(found.scripts[0])
+    assert numbers == {"study": made.info, "frontier": rows(made.measurements())}
+
+
+def test_page_sorts_numbers_as_numbers(whole):
+    found, made = whole
+    values = [a["data-v"] for t, a in found.tags if t == "td" and "data-v" in a]
+    assert [float(v) for v in values[:2]] == [900.0, made.measurements()[0].test.value]
+    assert len(found.all("table", "sortable")) == 2
+
+
+def test_page_may_load_nothing(whole):
+    found, _ = whole
+    policy = next(a["content"] for a in found.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+    digest = base64.b64encode(hashlib.sha256(found.scripts[1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert not re.search(r"https?:|//\w|@import|url\(", found.source.replace("// ", ""))
+    for _, attributes in found.tags:
+        assert "src" not in attributes
+        assert (attributes.get("href") or "#").startswith(("#", "data:,"))
+
+
+def test_hostile_text_stays_text(tmp_path):
+    programs = [
+        (900, 0.1, "inference control", {"text": HOSTILE}),
+        (1000, 0.2, "inference control", {"text": HOSTILE, "tokens": [[HOSTILE, 2.0]]}),
+        (2000, 0.3, "data", {"examples": [HOSTILE], HOSTILE: HOSTILE}),
+        (3000, 0.4, "parametric", {"tensors": {HOSTILE: [2]}}),
+    ]
+    made_of = {key: HOSTILE for key in ("model", "task", "metric", "command", "fingerprint", "revision")}
+    found, made = write(tmp_path, programs, versions={HOSTILE: HOSTILE}, **made_of)
+    assert not found.all("img") and not found.all("b")
+    assert len(found.scripts) == 2
+    assert json.loads(found.scripts[0])["study"] == made.info
+    shown = HOSTILE.replace("\u202e", "\N{REPLACEMENT CHARACTER}").replace("\x07", "\N{SYMBOL FOR BELL}")
+    assert found.text.count(shown) >= 4 + len(made_of)
+    assert "\u202e" not in found.source and "\x07" not in found.source
+    assert not any(name.startswith("on") for _, attributes in found.tags for name in attributes)
+
+
+def test_text_that_is_no_unicode_is_written_all_the_same(tmp_path):
+    found, _ = write(tmp_path, [(900, 0.1, "inference control", {"text": "half \ud83d"})])
+    assert "half ?" in found.text
+
+
+def test_page_admits_that_nothing_was_scored_on_test(tmp_path):
+    found, _ = write(tmp_path, PROGRAMS, tested=False)
+    assert "200 validation examples" in found.text
+    assert "not yet scored on others" in found.text
+    assert "not yet scored on test" in found.text
+    assert not found.all("path", "bar")
+
+
+def test_page_of_one_program_compares_it_with_nothing(tmp_path):
+    found, _ = write(tmp_path, PROGRAMS[:1])
+    assert "At most 900 bytes" in found.text
+    assert "The shortest program measured" not in found.text and "Half that score" not in found.text
+
+
+def test_page_of_an_empty_study(tmp_path):
+    found, _ = write(tmp_path)
+    assert "no program has been measured" in found.text
+    assert not found.all("svg") and not found.all("table")
+
+
+def test_page_that_cannot_be_written(tmp_path):
+    with pytest.raises(UserError, match="cannot write"):
+        write_page(study(tmp_path / "study"), tmp_path / "nowhere" / "page.html")
+
+
+@pytest.mark.parametrize("programs", [PROGRAMS, PROGRAMS[:1], []], ids=["many", "one", "none"])
+def test_frontier_is_drawn(tmp_path, programs):
+    made = study(tmp_path / "study", programs)
+    draw_frontier(made, tmp_path / "a.svg")
+    draw_frontier(made, tmp_path / "b.svg")
+    drawn = (tmp_path / "a.svg").read_text()
+    assert drawn == (tmp_path / "b.svg").read_text()
+    for family, colour in (("inference control", "#0072b2"), ("data", "#d55e00"), ("parametric", "#009e73")):
+        assert (colour in drawn) == any(family == program[2] for program in programs)
+
+
+def test_comparison_has_a_colour_for_each_study(tmp_path):
+    studies = [
+        study(tmp_path / "random", PROGRAMS[:2], state="random", name="r"),
+        study(tmp_path / "given", PROGRAMS, name="g"),
+        study(tmp_path / "empty", name="e", model="$x^2$ <b>"),  # Neither mathematics nor markup.
+    ]
+    draw_comparison(studies, tmp_path / "all.svg")
+    drawn = (tmp_path / "all.svg").read_text()
+    assert all(colour in drawn for colour in ("#0072b2", "#d55e00", "#009e73"))
+    draw_comparison(studies[:1], tmp_path / "all.png")
+    assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_that_cannot_be_written(tmp_path):
+    made = study(tmp_path / "study")
+    with pytest.raises(UserError, match=".png or .svg"):
+        draw_frontier(made, tmp_path / "picture.txt")
+    with pytest.raises(UserError, match="cannot write"):
+        draw_frontier(made, tmp_path / "nowhere" / "picture.png")
+
+
+def test_a_study_is_named_by_its_model():
+    assert label({"model": "lab:pretrained", "state": "given", "seed": 1}) == "lab:pretrained"
+    assert label({"model": "lab:pretrained", "state": "random", "seed": 1}) == "lab:pretrained (random, seed 1)"
+
+
+def test_axis_of_lengths():
+    assert [size(n) for n in (5, 500, 1000, 20_000, 5_000_000)] == ["5 B", "500 B", "1 KB", "20 KB", "5 MB"]
+    assert ticks(400, 6000) == [500, 1000, 2000, 5000]
+    assert ticks(900, 2_000_000) == [1000, 10_000, 100_000, 1_000_000]
+
+
+@pytest.mark.parametrize("sizes", [[1213], [1213, 1250], [500, 80_000_000], []])
+def test_axis_holds_all_sizes_and_has_a_label(sizes):
+    low, high = bounds(sizes)
+    assert all(low < n < high for n in sizes)
+    assert len(ticks(low, high)) >= 2
