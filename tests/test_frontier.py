@@ -10,9 +10,21 @@ from taskbits.study import Measurement, Score
 
 def measured(size, validation, test=None, name=None):
     return Measurement(
-        method="prompt", family="inference control", settings={"words": size}, bytes=size, payload_bytes=size - 10,
-        ideal_bits=None, validation=score(validation), program=name or f"{size}-{validation}", adapted="", content={},
-        seconds=1.0, scoring_seconds=0.5, seed=0, versions={}, test=None if test is None else score(test),
+        method="prompt",
+        family="inference control",
+        settings={"words": size},
+        bytes=size,
+        payload_bytes=size - 10,
+        ideal_bits=None,
+        validation=score(validation),
+        program=name or f"{size}-{validation}",
+        adapted="",
+        content={},
+        seconds=1.0,
+        scoring_seconds=0.5,
+        seed=0,
+        versions={},
+        test=None if test is None else score(test),
     )
 
 
@@ -54,8 +66,15 @@ def test_envelope_rises_and_dominates_everything(points):
 def test_rows_hold_plain_numbers_and_the_interval_of_the_reported_score():
     tested, untested = rows([measured(100, 0.2, test=0.3), measured(200, 0.6)])
     assert tested == {
-        "bytes": 100, "payload_bytes": 90, "bits": 800, "ideal_bits": None, "method": "prompt",
-        "settings": {"words": 100}, "validation": 0.2, "test": 0.3, "interval": [0.25, 0.35],
+        "bytes": 100,
+        "payload_bytes": 90,
+        "bits": 800,
+        "ideal_bits": None,
+        "method": "prompt",
+        "settings": {"words": 100},
+        "validation": 0.2,
+        "test": 0.3,
+        "interval": [0.25, 0.35],
         "program": "100-0.2.tbp",
     }
     assert untested["test"] is None and untested["interval"] == [score(0.6).low, score(0.6).high]
@@ -66,6 +85,7 @@ def test_complexity_needs_both_scores():
     assert complexity(programs, 0.3).bytes == 100
     assert complexity(programs, 0.5).bytes == 200  # The shorter one reaches it on validation only.
     assert complexity(programs, 0.55) is None  # Not confirmed by 200, not tested at 400.
+    assert complexity([measured(100, 0.4, test=0.6)], 0.5) is None  # Luck on test alone is none.
 
 
 def test_ratios_at_given_levels():

@@ -34,8 +34,10 @@ def books(tmp_path_factory):
 def texts(books):
     """A sample of everything that is trained on."""
     passages = corpus.read_books(books)
-    return (list(itertools.islice(corpus.documents(Random(5), passages), 3000)),
-            ["".join(chat) for chat in itertools.islice(corpus.chats(Random(5), passages), 3000)])
+    return (
+        list(itertools.islice(corpus.documents(Random(5), passages), 3000)),
+        ["".join(chat) for chat in itertools.islice(corpus.chats(Random(5), passages), 3000)],
+    )
 
 
 def facts(text):
@@ -132,3 +134,4 @@ def test_script_makes_the_shipped_tasks_and_three_models(tmp_path, books):
     for name in ("pretrained", "posttrained"):
         assert AutoModelForCausalLM.from_pretrained(tmp_path / "models" / name).dtype == torch.float32
     assert AutoTokenizer.from_pretrained(tmp_path / "models/posttrained").chat_template
+    assert "| steps of 8 x 512 tokens | 3 | 3 |" in (tmp_path / "models/README.md").read_text()

@@ -18,16 +18,37 @@ HOSTILE = "</script><img src=x onerror=alert(1)><b>$answer</b> \u202e&amp; \x07"
 
 def study(folder, programs=(), tested=True, **info):
     """A study of `programs`: (bytes, score, family, content) each."""
-    info = {"name": "a", "storage": None, "model": "lab:pretrained", "state": "given", "seed": 3, "revision": None,
-            "task": "lab:math", "fingerprint": "f00d", "metric": "regex", "versions": {"torch": "2.6.0"},
-            "command": "taskbits measure --task lab:math"} | info
+    info = {
+        "name": "a",
+        "storage": None,
+        "model": "lab:pretrained",
+        "state": "given",
+        "seed": 3,
+        "revision": None,
+        "task": "lab:math",
+        "fingerprint": "f00d",
+        "metric": "regex",
+        "versions": {"torch": "2.6.0"},
+        "command": "taskbits measure --task lab:math",
+    } | info
     made = Study.create(folder, info)
     for count, value, family, content in programs:
         with made.trial("method", {"bytes": count}) as trial:
             trial.finish(
-                program=b"%d" % count, method="method", family=family, settings={"bytes": count}, bytes=count,
-                payload_bytes=count - 900, ideal_bits=None, validation=score(value), adapted="", content=content,
-                seconds=1.0, scoring_seconds=0.5, seed=0, versions={},
+                program=b"%d" % count,
+                method="method",
+                family=family,
+                settings={"bytes": count},
+                bytes=count,
+                payload_bytes=count - 900,
+                ideal_bits=None,
+                validation=score(value),
+                adapted="",
+                content=content,
+                seconds=1.0,
+                scoring_seconds=0.5,
+                seed=0,
+                versions={},
             )
     if tested:
         for m in envelope(made.measurements()):
@@ -108,8 +129,15 @@ def test_page_shows_every_frontier_program_and_what_it_is(whole):
     assert panels == [f"p-{m.program}" for m in frontier]
     links = {a["href"] for a in found.all("a", "point")}
     assert links == {f"#{panel}" for panel in panels}
-    for text in ("the model as it is", "2 tokens, 12.8 bits", "Think first.", "Q: 2+2?\nA: 4",
-                 "2 tensors with 512 values", "4 × 64", "bits per weight"):
+    for text in (
+        "the model as it is",
+        "2 tokens, 12.8 bits",
+        "Think first.",
+        "Q: 2+2?\nA: 4",
+        "2 tensors with 512 values",
+        "4 × 64",
+        "bits per weight",
+    ):
         assert text in found.text
     assert "beaten" not in found.text  # The content of programs off the frontier would only be in the way.
     assert "All 5 programs measured" in found.text
@@ -120,6 +148,8 @@ def test_page_places_points_by_length_and_test_score(whole):
     marks = [a["transform"] for t, a in found.tags if t == "path" and "transform" in a]
     places = [tuple(map(float, re.findall(r"[\d.]+", mark))) for mark in marks][:4]  # The first of two sizes.
     assert places == sorted(places) and [y for _, y in places] == sorted((y for _, y in places), reverse=True)
+    dots = {float(a["cx"]): float(a["cy"]) for a in found.all("circle") if a["r"] == "2.2"}
+    assert all(y > dots[x] for x, y in places)  # The dots are at validation scores, which are higher here.
 
 
 def test_page_carries_its_numbers(whole):
@@ -210,7 +240,7 @@ def test_comparison_has_a_colour_for_each_study(tmp_path):
     studies = [
         study(tmp_path / "random", PROGRAMS[:2], state="random", name="r"),
         study(tmp_path / "given", PROGRAMS, name="g"),
-        study(tmp_path / "empty", name="e", model="$x^2$ <b>"),  # Neither mathematics nor markup.
+        study(tmp_path / "empty", name="e", model="$\\frac$ <b>"),  # Neither mathematics nor markup.
     ]
     draw_comparison(studies, tmp_path / "all.svg")
     drawn = (tmp_path / "all.svg").read_text()

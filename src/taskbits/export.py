@@ -14,7 +14,7 @@ import zipfile
 
 import zopfli.zlib
 
-from taskbits import inline
+from taskbits import inline, template
 from taskbits.program import Program
 from taskbits.runners import face, runner
 from taskbits.task import Frame
@@ -36,7 +36,7 @@ def _build(name: str, settings: str, payload: bytes, frame: Frame, dtype: str) -
         statements += inline.body(
             face.choose if frame.choices else face.generate,
             {
-                "PROMPT": frame.prompt,
+                "PROMPT": template.as_percent(frame.prompt),
                 "STOP": frame.stop,
                 "CHOICES": frame.choices,
                 "MAX_NEW_TOKENS": frame.max_new_tokens,
@@ -49,9 +49,9 @@ def _build(name: str, settings: str, payload: bytes, frame: Frame, dtype: str) -
         return min(plain, _in_literal(_deflate(plain), b""), _in_zip(plain, b""), key=len)
     in_zip = _in_zip(source(f"open(sys.argv[0],'rb').read({len(payload)})"), payload)
     code = size = None
-    for size in _sizes(_deflate(source("_[999:]"))):
+    for size in _sizes(_deflate(source("z[999:]"))):
         # The code names its own compressed size, behind which the payload begins.
-        code = _deflate(source(f"_[{size}:]"))
+        code = _deflate(source(f"z[{size}:]"))
         if len(code) == size:
             return min(in_zip, _in_literal(code, payload), key=len)
     return in_zip
@@ -65,7 +65,7 @@ def _in_literal(code: bytes, payload: bytes) -> bytes:
     """Source with a latin-1 literal that holds the compressed code and, behind it, the payload."""
     literal = min((_quote(code + payload, quote) for quote in ("'", '"', "'''", '"""')), key=len)
     if payload:
-        return b"#coding:L1\nfrom zlib import*\n_=" + literal + b".encode('L1')\nexec(decompress(_,-15))"
+        return b"#coding:L1\nfrom zlib import*\nz=" + literal + b".encode('L1')\nexec(decompress(z,-15))"
     return b"#coding:L1\nfrom zlib import*\nexec(decompress(" + literal + b".encode('L1'),-15))"
 
 

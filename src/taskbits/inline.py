@@ -27,19 +27,25 @@ def body(function: Callable, constants: dict, result: str = "_") -> list[ast.stm
 
 
 def script(modules: list[ModuleType], statements: list[ast.stmt]) -> bytes:
-    """A minified script of these statements, with those of the modules' imports that it uses."""
+    """A minified script of these statements, with those of the modules' imports that it uses (`import name` only)."""
     statements = _fold(statements)
     used = {node.id for node in _nodes(statements) if isinstance(node, ast.Name)}
-    imports = [
-        node
-        for module in modules
-        for node in ast.parse(inspect.getsource(module)).body
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        and used & {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
-    ]
-    tree = ast.fix_missing_locations(ast.Module([*imports, *statements], []))
+    imported = sorted(
+        {
+            alias.name
+            for module in modules
+            for node in ast.parse(inspect.getsource(module)).body
+            if isinstance(node, ast.Import)
+            for alias in node.names
+            if alias.name in used
+        }
+    )
+    tree = ast.Module([ast.Import([ast.alias(name) for name in imported]), *statements], [])
     return python_minifier.minify(
-        ast.unparse(tree), rename_globals=True, preserve_globals=["_"], hoist_literals=False
+        ast.unparse(ast.fix_missing_locations(tree)),
+        rename_globals=True,
+        preserve_globals=["z", *imported],
+        hoist_literals=False,
     ).encode()
 
 
@@ -63,8 +69,13 @@ class _Put(ast.NodeTransformer):
 
     def visit_BinOp(self, node):
         self.generic_visit(node)
-        empty = isinstance(node.left, ast.Constant) and node.left.value == ""
-        return node.right if empty and isinstance(node.op, ast.Add) else node
+        for side, other in ((node.left, node.right), (node.right, node.left)):
+            if isinstance(side, ast.Constant):
+                nothing = isinstance(node.op, ast.Add) and side.value == ""
+                once = isinstance(node.op, ast.Mult) and type(side.value) is int and side.value == 1
+                if nothing or once:
+                    return other
+        return node
 
     def visit_For(self, node):
         values = self.constants.get(node.iter.id) if isinstance(node.iter, ast.Name) else None
@@ -101,13 +112,13 @@ def _carry(block: list[ast.stmt], everything: list[ast.stmt]) -> list[ast.stmt]:
     """`x = value` and a next statement that alone uses x, once, become one statement."""
     out: list[ast.stmt] = []
     for statement in block:
-        if isinstance(statement, ast.For | ast.While | ast.With):
+        if isinstance(statement, ast.For | ast.While | ast.With | ast.If):
             statement.body = _carry(statement.body, everything)
         name = _target(out[-1]) if out else None
         at_once = [statement.iter] if isinstance(statement, ast.For) else [statement]
         if (
             name
-            and not isinstance(statement, ast.While | ast.FunctionDef | ast.With)
+            and not isinstance(statement, ast.While | ast.FunctionDef | ast.With | ast.If)
             and _loads(at_once, name) == 1
             and not _loads_later(at_once, name)
             and (_target(statement) == name or _loads(everything, name) == 1)

@@ -73,8 +73,11 @@ def _regex(pattern: str | None) -> Callable:
 def _corpus(metric_class: type) -> Scorer:
     def score(outputs, targets, rows):
         result = metric_class().corpus_score(outputs, [targets], n_bootstrap=1000)
-        value, mean, half = result.score / 100, result._mean / 100, result._ci / 100
-        return Score(value, max(0.0, mean - half), min(1.0, mean + half), len(outputs))
+        value, low, high = (
+            min(1.0, max(0.0, percent / 100))
+            for percent in (result.score, result._mean - result._ci, result._mean + result._ci)
+        )
+        return Score(value, min(low, value), max(high, value), len(outputs))
 
     return score
 

@@ -16,14 +16,10 @@ def write_peft(program: Program, model: Model, folder: Path) -> None:
 
     Raises UserError if the program is no adapter; OSError if the folder can't be written.
     """
-    if program.runner != "lora":
+    if program.runner not in ("lora", "lora_fp16"):
         raise UserError(f"only adapters can be written for PEFT: this program's runner is {program.runner}")
     target, rank = program.settings["target"], program.settings["rank"]
-    before = {
-        name: weight.detach().clone()
-        for name, weight in model.lm.named_parameters()
-        if weight.ndim == 2 and target in name
-    }
+    before = {name: weight.detach().clone() for name, weight in model.lm.named_parameters() if target in name}
     with model.preserved():
         runners.adapt(model, program)
         changes = {

@@ -23,3 +23,9 @@ def fields(template: str) -> list[str]:
 def fill(template: str, row: dict) -> str:
     """The template with its holes filled from the row. Raises KeyError if the row lacks a field."""
     return template.format_map(row)
+
+
+def as_percent(template: str) -> str:
+    """The same template for the % operator, which is shorter to call."""
+    parts = string.Formatter().parse(template)
+    return "".join(text.replace("%", "%%") + (f"%({name})s" if name else "") for text, name, _, _ in parts)

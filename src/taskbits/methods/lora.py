@@ -23,65 +23,66 @@ _trained: dict[tuple, list] = {}
 
 
 def sweep(model, task):
-    shapes = [
-        (rank, target, steps)
-        for rank, target, steps in ((1, "attn", 100), (1, "blocks", 200), (4, "blocks", 200), (8, "blocks", 400))
-        if target == "blocks" or _matrices(model, target)
-    ]
+    shapes = [(1, "attn", 100), (1, "blocks", 200), (4, "blocks", 200), (8, "blocks", 400)]
     return [
         {"rank": rank, "target": target, "steps": steps, "bits": bits}
         for rank, target, steps in shapes
+        if _matrices(model, target)
         for bits in (3, 2, 1, 16)
     ]
 
 
 def fit(model, task, settings, seed, progress):
-    target = _blocks(model) if settings["target"] == "blocks" else settings["target"]
-    factors = _factors(model, task, target, settings["rank"], settings["steps"], seed, progress)
+    rank, names = settings["rank"], _matrices(model, settings["target"])
+    factors = _factors(model, task, tuple(names), rank, settings["steps"], seed, progress)
     values = np.concatenate([np.concatenate([left.ravel(), right.ravel()]) for _, left, right in factors])
-    shared = {"target": target, "rank": settings["rank"], "count": len(values)}
-    content = {"tensors": {name: [left.shape[0], right.shape[1]] for name, left, right in factors}, **shared}
+    shared = {"target": _selector(model, names), "rank": rank}
+    content = {"tensors": {name: [left.shape[0], right.shape[1]] for name, left, right in factors}, "rank": rank}
     if settings["bits"] == 16:
-        coded = Coded(
-            values.astype("<f2").tobytes(),
-            {**shared, "step": 1.0, "spread": 1.0, "bound": 0},
-            16.0 * len(values),
-            content,
-        )
-    else:
-        # A Laplace variable of scale s, in steps, has about log2(2 e s) bits.
-        step = float(f"{np.abs(values).mean() * 2 * math.e / 2 ** settings['bits']:.2g}")
-        payload, distribution, entropy = encode_integers(np.rint(values / step))
-        coded = Coded(payload, {**shared, "step": step, **distribution}, entropy, content)
+        coded = Coded(values.astype("<f2").tobytes(), shared, 16.0 * len(values), content)
+        return fitted("lora", model, task, "lora_fp16", coded)
+    # A Laplace variable of scale s, in steps, has about log2(2 e s) bits.
+    step = np.abs(values).mean() * 2 * math.e / 2 ** settings["bits"]
+    payload, distribution, entropy = encode_integers(np.rint(values / step))
+    coded = Coded(payload, {**shared, "step": float(f"{step * step:.2g}"), **distribution}, entropy, content)
     return fitted("lora", model, task, "lora", coded)
 
 
-def _blocks(model) -> str:
-    """The part of a parameter's name that all of the transformer's blocks share, such as 'layers.'."""
-    numbered = [re.match(r"(?:.*?\.)?(\w+\.)\d+\.", name) for name, _ in model.lm.named_parameters()]
-    found = [match.group(1) for match in numbered if match]
-    if not found:
-        raise UserError("method lora finds no numbered blocks in this model")
-    return max(sorted(set(found)), key=found.count)
-
-
 def _matrices(model, target: str) -> list[str]:
-    return [name for name, weight in model.lm.named_parameters() if weight.ndim == 2 and target in name]
+    """Names of the matrices in the transformer's blocks; all of them ("blocks") or those with `target` in the name."""
+    numbered = [re.match(r"(.*?)\.\d+\.", name) for name, _ in model.lm.named_parameters()]
+    stems = [match.group(1) for match in numbered if match]
+    blocks = max(sorted(set(stems)), key=stems.count, default="")
+    return [
+        name
+        for name, weight in model.lm.named_parameters()
+        if blocks and name.startswith(blocks) and weight.ndim == 2 and (target == "blocks" or target in name)
+    ]
 
 
-def _factors(model, task, target, rank, steps, seed, progress) -> list[tuple[str, np.ndarray, np.ndarray]]:
+def _selector(model, names: list[str]) -> str:
+    """The shortest text that stands in these parameters' names and in no others."""
+    others = [name for name, _ in model.lm.named_parameters() if name not in names]
+    first = names[0]
+    parts = sorted(
+        {first[i:j] for i in range(len(first)) for j in range(i + 1, len(first) + 1)}, key=lambda p: (len(p), p)
+    )
+    for part in parts:
+        if all(part in name for name in names) and not any(part in name for name in others):
+            return part
+    raise UserError("method lora finds nothing that tells this model's matrices from its other parameters by name")
+
+
+def _factors(model, task, names, rank, steps, seed, progress) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Trained (name, left, right) for each matrix. The last one is kept: a sweep over bits trains once."""
-    key = (id(model), id(task), target, rank, steps, seed)
+    key = (id(model), id(task), names, rank, steps, seed)
     if key not in _trained:
         _trained.clear()
-        _trained[key] = _train(model, task, target, rank, steps, seed, progress)
+        _trained[key] = _train(model, task, names, rank, steps, seed, progress)
     return _trained[key]
 
 
-def _train(model, task, target, rank, steps, seed, progress) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    names = _matrices(model, target)
-    if not names:
-        raise UserError(f"method lora finds no matrix with {target!r} in its name in this model")
+def _train(model, task, names, rank, steps, seed, progress) -> list[tuple[str, np.ndarray, np.ndarray]]:
     torch.manual_seed(seed)
     config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=[n.removesuffix(".weight") for n in names])
     shapes = {name: weight.shape for name, weight in model.lm.named_parameters()}

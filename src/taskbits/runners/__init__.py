@@ -23,7 +23,7 @@ from taskbits.errors import UserError
 from taskbits.model import Model, weights_digest
 from taskbits.program import Program
 
-NAMES = ("plain", "prompt", "data", "lora", "full")
+NAMES = ("plain", "prompt", "data", "lora", "lora_fp16", "full")
 
 
 def runner(name: str) -> ModuleType:

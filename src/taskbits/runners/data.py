@@ -6,14 +6,14 @@ filled up with the end token, which also comes before each row. Encoding: `taskb
 """
 
 import constriction
-import numpy as np
+import numpy
 import torch
 
 from taskbits.runners import require
 
 
 def adapt(model, tokenizer, data, end, rows, length, batches, epochs, rate):
-    decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "u4"))
+    decoder = constriction.stream.queue.RangeDecoder(numpy.frombuffer(data, "u4"))
     optimizer = torch.optim.Adam(model.parameters(), rate)
     seen = []
     for number in range(batches * epochs):

@@ -8,21 +8,20 @@ import fileinput
 import json
 import sys
 
-from transformers import pipeline
+import transformers
 
 
 def load(DTYPE):
     _, _, name, _, path = sys.argv
-    pipe = pipeline("text-generation", name, dtype=DTYPE)
+    pipe = transformers.pipeline("text-generation", name, dtype=DTYPE)
     model = pipe.model
     tokenizer = pipe.tokenizer
 
 
 def generate(pipe, path, prefix, PROMPT, STOP, MAX_NEW_TOKENS):
     for line in fileinput.input(path):
-        prompt = prefix + PROMPT.format_map(json.loads(line))
-        written = pipe(prompt, max_new_tokens=MAX_NEW_TOKENS, do_sample=False, return_full_text=False)
-        text = written[0]["generated_text"]
+        prompt = prefix + PROMPT % json.loads(line)
+        text = pipe(prompt, max_new_tokens=MAX_NEW_TOKENS, do_sample=0)[0]["generated_text"][len(prompt) :]
         for end in STOP:
             text = text.split(end)[0]
         print(json.dumps(text))
@@ -30,7 +29,7 @@ def generate(pipe, path, prefix, PROMPT, STOP, MAX_NEW_TOKENS):
 
 def choose(model, tokenizer, path, prefix, PROMPT, CHOICES):
     for line in fileinput.input(path):
-        prompt = prefix + PROMPT.format_map(json.loads(line))
+        prompt = prefix + PROMPT % json.loads(line)
 
         def surprisal(choice):
             tokens = tokenizer(prompt + choice, return_tensors="pt").input_ids.to(model.device)

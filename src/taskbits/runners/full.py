@@ -7,14 +7,14 @@ distribution of scale `spread` (in steps) between -bound and bound. Encoding: `t
 import math
 
 import constriction
-import numpy as np
+import numpy
 import torch
 
 from taskbits.runners import require
 
 
 def adapt(model, tokenizer, data, spread, bound):
-    decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "u4"))
+    decoder = constriction.stream.queue.RangeDecoder(numpy.frombuffer(data, "u4"))
     for weight in model.parameters():
         step = 2.0 ** -decoder.decode(constriction.stream.model.Uniform(32))
         change = decoder.decode(constriction.stream.model.QuantizedLaplace(-bound, bound, 0.0, spread), weight.numel())

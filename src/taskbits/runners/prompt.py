@@ -5,7 +5,7 @@ back. Encoding: `taskbits.coding.encode_text`.
 """
 
 import constriction
-import numpy as np
+import numpy
 import torch
 
 from taskbits.runners import require
@@ -13,7 +13,7 @@ from taskbits.runners import require
 
 def adapt(model, tokenizer, data, start, count):
     torch.set_grad_enabled(False)
-    decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "u4"))
+    decoder = constriction.stream.queue.RangeDecoder(numpy.frombuffer(data, "u4"))
     tokens = [start]
     cache = None
     while len(tokens) <= count:

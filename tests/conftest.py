@@ -1,0 +1,86 @@
+"""A tiny model and a tiny task, so that the suite runs the real code path in seconds."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+import transformers
+import yaml
+
+from taskbits.measure import measure
+from taskbits.methods import NAMES
+from taskbits.model import load_model
+from taskbits.shipped import resolve
+
+ROWS = {"train": 48, "validation": 12, "test": 16}
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """A Llama of 60,000 parameters with the laboratory's tokenizer, as a Hugging Face folder."""
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(resolve("lab:random", "models"))
+    torch.manual_seed(7)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=24,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def model(model_folder):
+    return load_model(model_folder)
+
+
+def write_task(folder, **changes):
+    """A task folder about counting; `changes` overwrite or (None) remove keys of task.yaml."""
+    folder.mkdir(parents=True, exist_ok=True)
+    start = 0
+    for split, count in ROWS.items():
+        rows = [{"n": i, "question": f"after {i} comes", "answer": str(i + 1)} for i in range(start, start + count)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        start += count
+    settings = {
+        "name": "counting",
+        **{split: f"{split}.jsonl" for split in ROWS},
+        "prompt": "Q: {question}\nA:",
+        "target": " {answer}",
+        "metric": "exact",
+        "stop": ["\n"],
+        "max_new_tokens": 6,
+        "description": "Say which number comes next.",
+    }
+    settings = {name: value for name, value in {**settings, **changes}.items() if value is not None}
+    (folder / "task.yaml").write_text(yaml.safe_dump(settings))
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def task_folder(tmp_path_factory):
+    return write_task(tmp_path_factory.mktemp("task"))
+
+
+@pytest.fixture(scope="session", params=NAMES)
+def measured(request, model_folder, task_folder, tmp_path_factory):
+    """A study with one measured program of each method in turn, confirmed on test in a fresh process."""
+    out = tmp_path_factory.mktemp("study") / request.param
+    return measure(model_folder, task_folder, str(out), methods=[request.param], budget=0.01)
+
+
+def taskbits(*arguments, **options):
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "taskbits", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, **options)

@@ -1,0 +1,57 @@
+"""Payloads decode to what was encoded."""
+
+import numpy
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from taskbits import coding
+from taskbits.errors import UserError
+from taskbits.runners import full, prompt
+
+
+@settings(max_examples=15, deadline=None)
+@given(text=st.text(max_size=30))
+def test_any_text_that_the_tokenizer_keeps_comes_back(model, text):
+    try:
+        coded = coding.encode_text(model, text)
+    except UserError:
+        assert model.tokenizer.decode(model.tokenizer(text).input_ids) != text
+        return
+    with torch.no_grad():
+        assert prompt.adapt(model.lm, model.tokenizer, coded.payload, **coded.settings) == text
+
+
+def test_a_text_longer_than_the_context_is_refused(model):
+    with pytest.raises(UserError, match="longer than the model's context"):
+        coding.encode_text(model, "word " * 2000)
+
+
+@settings(max_examples=50, deadline=None)
+@given(values=st.lists(st.integers(-300, 300), min_size=1, max_size=400))
+def test_integers_come_back(values):
+    import constriction
+
+    payload, fitted, _ = coding.encode_integers(numpy.array(values))
+    laplace = constriction.stream.model.QuantizedLaplace(-fitted["bound"], fitted["bound"], 0, fitted["spread"])
+    decoder = constriction.stream.queue.RangeDecoder(numpy.frombuffer(payload, "u4"))
+    assert decoder.decode(laplace, len(values)).tolist() == values
+
+
+def test_laplace_numbers_take_about_their_entropy():
+    values = numpy.rint(numpy.random.default_rng(0).laplace(0, 1.7, 20_000))
+    payload, _, entropy = coding.encode_integers(values)
+    assert len(payload) * 8 < 1.02 * entropy
+
+
+def test_tensors_come_back_within_half_a_step():
+    generator = torch.Generator().manual_seed(0)
+    lm = torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.Linear(5, 3))
+    changes = [0.05 * torch.randn(p.shape, generator=generator).numpy() for p in lm.parameters()]
+    before = [p.detach().clone() for p in lm.parameters()]
+    payload, fitted, _ = coding.encode_tensors(changes, spread=2.0)
+    full.adapt(lm, None, payload, **fitted)
+    for old, new, change in zip(before, lm.parameters(), changes, strict=True):
+        step = numpy.abs(change).mean() / 2.0
+        assert numpy.abs((new - old).detach().numpy() - change).max() <= step

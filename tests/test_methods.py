@@ -1,0 +1,145 @@
+"""What every method must do, by being registered: fit, write, decode in a fresh process, score the same, run alone."""
+
+import json
+import subprocess
+import sys
+
+import numpy
+import pytest
+import torch
+import transformers
+from conftest import ROWS, taskbits, write_task
+
+from taskbits.confirm import open_parts
+from taskbits.export import standalone
+from taskbits.methods import NAMES, method
+from taskbits.model import load_model
+from taskbits.program import Program
+from taskbits.task import load_task
+
+
+@pytest.fixture
+def found(measured):
+    [measurement] = measured.measurements()
+    return measurement
+
+
+def test_fits_and_writes_a_small_container(measured, found):
+    content = measured.path(found.program).read_bytes()
+    program = Program.from_bytes(content)
+    head = json.dumps(json.loads(content[content.index(b"{") : content.rindex(b"}", 0, -4 - len(program.payload)) + 1]))
+    assert NAMES[program.method] == found.method
+    assert len(program.payload) == found.payload_bytes
+    assert len(content) - len(program.payload) - len(json.dumps(json.loads(head), separators=(",", ":"))) <= 24
+    assert found.validation.n == ROWS["validation"] and found.test.n == ROWS["test"]
+
+
+def test_length_is_the_size_of_the_exported_file(measured, found, tmp_path):
+    file = tmp_path / "alone.py"
+    result = taskbits("export", measured.path(found.program), "--standalone", file)
+    assert result.returncode == 0, result.stderr
+    assert file.stat().st_size == found.bytes
+
+
+def test_verifies_in_a_fresh_process(measured, found):
+    result = taskbits("verify", measured.path(found.program))
+    assert result.returncode == 0, result.stderr
+    assert f"{found.test.value:.4f}, recorded {found.test.value:.4f}" in result.stdout
+
+
+def test_standalone_file_gives_the_outputs_of_run(measured, found, model_folder, tmp_path):
+    model, task = open_parts(measured)
+    file = tmp_path / "alone.py"
+    file.write_bytes(standalone(Program.from_bytes(measured.path(found.program).read_bytes()), model.dtype))
+    inputs = "".join(json.dumps(row) + "\n" for row in task.splits["test"][:6])
+    ours = taskbits("run", measured.path(found.program), "--model", model_folder, "--input", "-", input=inputs)
+    assert ours.returncode == 0, ours.stderr
+    alone = subprocess.run(
+        [sys.executable, "-I", file, "--model", model_folder, "--input", "-"],
+        input=inputs,
+        capture_output=True,
+        text=True,
+    )
+    assert alone.returncode == 0, alone.stderr
+    assert ours.stdout.count("\n") == 6
+    assert alone.stdout == ours.stdout
+
+
+def test_refuses_another_model(measured, found):
+    arguments = ["--model", "lab:random", "--input", "-"]
+    result = taskbits("run", measured.path(found.program), *arguments, input='{"question": "?"}\n')
+    assert result.returncode == 2
+    assert "another model" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_every_setting_of_the_sweep_has_its_own_key(measured, found, model):
+    _, task = open_parts(measured)
+    settings = [json.dumps(s, sort_keys=True) for s in method(found.method).sweep(model, task)]
+    assert len(settings) == len(set(settings)) and json.dumps(found.settings, sort_keys=True) == settings[0]
+
+
+def nothing(done, of):
+    pass
+
+
+@pytest.mark.parametrize(
+    "name, settings", [("few-shot", {"k": 8}), ("instructed", {"k": 3}), ("subset", {"n": 16, "rate": 1e-3})]
+)
+def test_coded_texts_are_about_as_long_as_their_cross_entropy(model, task_folder, name, settings):
+    with model.preserved():
+        fitted = method(name).fit(model, load_task(task_folder), settings, 0, nothing)
+    size, ideal = len(fitted.program.payload), fitted.ideal_bits / 8
+    assert ideal <= size + 1 and size <= 1.01 * ideal + 4
+
+
+def test_quantised_adapter_is_much_smaller_than_float16(model, task_folder):
+    task = load_task(task_folder)
+    sizes = {}
+    for bits in (16, 2):
+        with model.preserved():
+            settings = {"rank": 2, "target": "blocks", "steps": 20, "bits": bits}
+            sizes[bits] = len(method("lora").fit(model, task, settings, 0, nothing).program.payload)
+    assert sizes[2] * 5 < sizes[16]
+
+
+@pytest.mark.parametrize("bits", [2, 16])
+def test_peft_folder_gives_the_same_outputs(model_folder, task_folder, tmp_path, bits):
+    import peft
+
+    model, task = load_model(model_folder), load_task(task_folder)
+    with model.preserved():
+        settings = {"rank": 2, "target": "blocks", "steps": 40, "bits": bits}
+        program = method("lora").fit(model, task, settings, 0, nothing).program
+    (tmp_path / "lora.tbp").write_bytes(program.to_bytes())
+    result = taskbits("export", tmp_path / "lora.tbp", "--peft", tmp_path / "peft", "--model", model_folder)
+    assert result.returncode == 0, result.stderr
+    base = transformers.AutoModelForCausalLM.from_pretrained(model_folder)
+    adapted = peft.PeftModel.from_pretrained(base, tmp_path / "peft").eval()
+    tokens = model.tokenizer(task.prompts("test")[0], return_tensors="pt")
+    with torch.no_grad(), model.preserved():
+        from taskbits.runners import adapt
+
+        before = model.lm(**tokens).logits
+        adapt(model, program)
+        ours, theirs = model.lm(**tokens).logits, adapted(**tokens).logits.double()
+    assert (ours - before).abs().max() > 1e-3
+    numpy.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-4)
+
+
+def test_choices_are_scored_by_likelihood_and_the_standalone_file_agrees(model_folder, tmp_path):
+    from taskbits.scoring import outputs
+
+    choices = [str(n) for n in range(1, 100)]
+    folder = write_task(tmp_path / "task", choices=choices, stop=None)
+    model, task = load_model(model_folder), load_task(folder)
+    with model.preserved():
+        program = method("few-shot").fit(model, task, {"k": 2}, 0, nothing).program
+    (tmp_path / "alone.py").write_bytes(standalone(program, model.dtype))
+    written = outputs(program, model, task.prompts("validation"))
+    assert set(written) <= {f" {choice}" for choice in choices}
+    result = subprocess.run(
+        [sys.executable, "-I", tmp_path / "alone.py", "--model", model_folder, "--input", f"{folder}/validation.jsonl"],
+        capture_output=True,
+        text=True,
+    )
+    assert [json.loads(line) for line in result.stdout.splitlines()] == written, result.stderr

@@ -1,0 +1,77 @@
+"""Tasks, splits, templates and metrics."""
+
+import json
+
+import pytest
+import yaml
+from conftest import write_task
+
+from taskbits.errors import UserError
+from taskbits.metrics import metric
+from taskbits.task import SPLITS, load_task
+
+
+def test_prompts_and_targets(task_folder):
+    task = load_task(task_folder)
+    assert task.prompts("train")[3] == "Q: after 3 comes\nA:"
+    assert task.targets("train")[3] == " 4"
+    assert task.score("train", task.targets("train")).value == 1.0
+
+
+def write_single_file(folder, count):
+    folder.mkdir(exist_ok=True)
+    rows = [{"question": f"what is {i}", "answer": str(i)} for i in range(count)]
+    (folder / "all.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = {"data": "all.jsonl", "prompt": "{question}", "target": "{answer}", "metric": "exact"}
+    (folder / "task.yaml").write_text(yaml.safe_dump(settings))
+    return str(folder)
+
+
+def test_hashed_splits_never_move_when_rows_are_added(tmp_path):
+    small = load_task(write_single_file(tmp_path / "small", 200))
+    large = load_task(write_single_file(tmp_path / "large", 400))
+    for split in SPLITS:
+        names = {row["question"] for row in small.splits[split]}
+        assert names and names <= {row["question"] for row in large.splits[split]}
+    assert len(small.splits["train"]) > 130
+
+
+@pytest.mark.parametrize(
+    "name, pattern, output, target, value",
+    [
+        ("exact", None, " a ", "a", 1.0),
+        ("exact", None, "b", "a", 0.0),
+        ("regex", r"#### (-?\d+)", "3+4=7 #### 7", "#### 7", 1.0),
+        ("regex", r"#### (-?\d+)", "7", "#### 7", 0.0),
+        ("bleu", None, "the cat sat on the mat", "the cat sat on the mat", 1.0),
+        ("chrf", None, "xyz", "the cat sat on the mat", 0.0),
+    ],
+)
+def test_metrics(name, pattern, output, target, value):
+    score = metric(name, pattern)([output] * 20, [target] * 20, [{}] * 20)
+    assert score.value == pytest.approx(value) and 0 <= score.low <= score.value <= score.high <= 1
+
+
+def test_intervals_are_wilson_for_accuracies():
+    outputs = ["a"] * 7 + ["b"] * 3
+    score = metric("exact")(outputs, ["a"] * 10, [{}] * 10)
+    assert (score.low, score.high) == pytest.approx((0.3968, 0.8922), abs=1e-4)  # published example of n = 10, p = 0.7
+
+
+def test_intervals_of_other_values_are_bootstrapped():
+    score = metric("python:test_task.partial")(["x" * n for n in range(11)], [""] * 11, [{}] * 11)
+    assert score.value == pytest.approx(0.5) and 0.2 < score.low < 0.5 < score.high < 0.8
+
+
+def partial(output, row):
+    """A metric of a user's own."""
+    return len(output) / 10
+
+
+def test_duplicates_across_splits_are_named(tmp_path):
+    folder = write_task(tmp_path / "task")
+    rows = (tmp_path / "task" / "train.jsonl").read_text().splitlines()
+    with open(tmp_path / "task" / "test.jsonl", "a") as file:
+        file.write(rows[5] + "\n")
+    with pytest.raises(UserError, match="both train and test: 'after 5 comes'"):
+        load_task(folder)
