@@ -252,17 +252,34 @@ def compare(
 ) -> None:
     """Draw the frontiers of several studies in one picture, and print bytes at levels that they reach."""
     from taskbits.frontier import ratios
-    from taskbits.report.figure import draw_comparison, label
+    from taskbits.report.figure import draw_comparison
+    from taskbits.report.scale import label
     from taskbits.study import Study
 
     studies = [Study.open(folder) for folder in folders]
-    _write(picture, lambda: draw_comparison(studies, picture))
-    names = [label(study) for study in studies]
-    table = Table("level", *names, title="bytes at each level (and how many times the fewest)")
+    draw_comparison(studies, picture)
+    names = [label(study.info) for study in studies]
+    if len(set(names)) < len(names):
+        names = [f"{name} in {study.folder}" for name, study in zip(names, studies, strict=True)]
+    table = Table("level", *names, "", title="bytes to reach a level on test (and how many times the fewest)")
     for row in ratios(dict(zip(names, (study.measurements() for study in studies), strict=True))):
-        table.add_row(f"{row['level']:.3f}", *(_times(row["bytes"][name], row["ratio"][name]) for name in names))
+        cells = (_times(row["bytes"][name], row["ratios"][name]) for name in names)
+        table.add_row(f"{row['level']:.3f}", *cells, row["note"])
     Console().print(table)
     print(f"picture: {picture}")
+
+
+@app.command()
+def records(
+    folders: list[Path],
+    out: Annotated[Path, typer.Option("--out", help="Markdown file to write.")] = Path("records.md"),
+) -> None:
+    """Write the shortest verified program for each task, model and level of several studies, as a table."""
+    from taskbits.report.records import write_records
+    from taskbits.study import Study
+
+    write_records([Study.open(folder) for folder in folders], out)
+    print(out)
 
 
 @app.command()
@@ -274,19 +291,13 @@ def report(folder: Path) -> None:
 
     study = Study.open(folder)
     page, picture = folder / "report.html", folder / "frontier.png"
-    _write(folder, lambda: (write_page(study, page), draw_frontier(study, picture)))
+    write_page(study, page)
+    draw_frontier(study, picture)
     print(f"report: {page}\npicture: {picture}")
 
 
 def _times(size: int | None, ratio: float | None) -> str:
     return "not reached" if size is None else f"{size:,} (×{ratio:.1f})"
-
-
-def _write(path: Path, action) -> None:
-    try:
-        action()
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _read_program(path: Path):

@@ -70,7 +70,9 @@ def measure(
     loaded = load_model(model, state, seed, revision)
     study = Study.create(out, {**info, "state": loaded.state, "fingerprint": loaded.fingerprint.hex()})
     with progress() as display:
-        _search(study, loaded, loaded_task, modules, seed, started, budget, display)
+        refusal = _search(study, loaded, loaded_task, modules, seed, started, budget, display)
+    if refusal and not study.measurements():
+        raise UserError(f"no program could be measured: {refusal}")
     del loaded  # the fresh process needs the memory
     confirm_in_fresh_process(study)
     return study
@@ -85,12 +87,14 @@ def versions() -> dict[str, str]:
     }
 
 
-def _search(study, model, task, modules, seed, started, budget, display) -> None:
+def _search(study, model, task, modules, seed, started, budget, display) -> UserError | None:
+    """Run what is left of the sweeps; returns why settings were left out, if any were."""
     plan = list(_interleaved({name: module.sweep(model, task) for name, module in modules.items()}))
     done = study.done()
     todo = [(name, settings) for name, settings in plan if (name, key(settings)) not in done]
     bar = display.add_task("", total=len(plan), completed=len(plan) - len(todo), best=_best(study), left="")
     took: dict[str, float] = {}
+    refusal = None
     for name, settings in todo:
         if budget:
             left = budget - (time.monotonic() - started) - _confirming(study, task)
@@ -100,9 +104,10 @@ def _search(study, model, task, modules, seed, started, budget, display) -> None
                 display.advance(bar)
                 continue
         begun = time.monotonic()
-        _run_trial(study, model, task, modules[name], name, settings, seed, display, bar)
+        refusal = _run_trial(study, model, task, modules[name], name, settings, seed, display, bar) or refusal
         took[name] = time.monotonic() - begun
         display.update(bar, advance=1, best=_best(study))
+    return refusal
 
 
 def _best(study: Study) -> str:
@@ -115,7 +120,7 @@ def _absolute(spec: str) -> str:
     return os.path.abspath(spec) if os.path.exists(spec) else spec
 
 
-def _run_trial(study, model, task, module, name, settings, seed, display, bar) -> None:
+def _run_trial(study, model, task, module, name, settings, seed, display, bar) -> UserError | None:
     begun = time.monotonic()
     label = f"{name} {' '.join(f'{k}={v}' for k, v in settings.items())}"
     inputs = len(task.splits["validation"])
@@ -139,8 +144,8 @@ def _run_trial(study, model, task, module, name, settings, seed, display, bar) -
             scored = score(content, model, task, ["validation"], scoring)
         except UserError as error:
             trial.give_up(str(error))
-            display.console.print(f"[yellow]{label}: left out: {error}[/]", highlight=False)
-            return
+            display.console.print(f"{label}: left out: {error}", style="yellow", markup=False)
+            return error
         trial.finish(
             content,
             method=name,
@@ -157,6 +162,7 @@ def _run_trial(study, model, task, module, name, settings, seed, display, bar) -
             seed=seed,
             versions=versions(),
         )
+        return None
 
 
 def _interleaved(sweeps: dict[str, list[dict]]) -> Iterator[tuple[str, dict]]:

@@ -1,0 +1,122 @@
+"""A frontier as SVG for a web page: drawn without scripts, coloured by the page's style sheet.
+
+Each program on the frontier is a link to the element "p-HASH"; `data-tip` says in words what a point shows.
+"""
+
+import math
+from collections.abc import Callable
+
+from taskbits.frontier import envelope, round_numbers
+from taskbits.report.markup import Markup, h
+from taskbits.report.scale import FAMILIES, bounds, score_limit, size, ticks
+from taskbits.study import Measurement, Score
+
+# Around (0, 0), of about the same area.
+_SHAPES = ("M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z", "M-4.5 -4.5h9v9h-9z", "M0 -6L5.5 4.5h-11z")
+
+
+def draw(measured: list[Measurement], width: int, height: int) -> Markup:
+    """The frontier in a picture whose letters are made for a size of `width` x `height` CSS pixels."""
+    programs = envelope(measured)
+    low, high = bounds([m.bytes for m in measured])
+    top = score_limit(measured)
+    left, right, upper, lower = 46, width - 14, 26, height - 44
+
+    def x(count: float) -> float:
+        return round(left + (right - left) * math.log(count / low) / math.log(high / low), 1)
+
+    def y(score: float) -> float:
+        return round(lower - (lower - upper) * min(score, top) / top, 1)
+
+    sizes, scores = ticks(low, high), [0, *round_numbers(0, top)]
+    grid = [h("path", d=f"M{x(t)} {upper}V{lower}") for t in sizes]
+    grid += [h("path", d=f"M{left} {y(s)}H{right}") for s in scores]
+    split = "test" if any(m.test for m in measured) else "validation"
+    names = [h("text", size(t), x=x(t), y=lower + 18, text_anchor="middle") for t in sizes]
+    names += [h("text", f"{s:g}", x=left - 8, y=y(s) + 4, text_anchor="end") for s in scores]
+    names.append(h("text", f"{split} score", x=4, y=13))
+    names.append(
+        h(
+            "text",
+            "length of the program, in bytes (log scale)",
+            x=(left + right) / 2,
+            y=height - 4,
+            text_anchor="middle",
+        )
+    )
+
+    dots = [
+        h(
+            "circle",
+            cx=x(m.bytes),
+            cy=y(m.validation.value),
+            r=2.2,
+            class_=_family(m),
+            data_tip=_describe(m, m.validation),
+        )
+        for m in measured
+    ]
+    line = "".join(
+        f"{'H' if i else 'M'}{x(m.bytes)}{'V' if i else ' '}{y((m.test or m.validation).value)}"
+        for i, m in enumerate(programs)
+    )
+    steps = h("path", d=f"{line}H{right}", class_="steps") if programs else Markup()
+    points = [_point(m, x(m.bytes), y) for m in programs]
+    return h(
+        "svg",
+        h("g", *grid, class_="grid"),
+        h("g", *names),
+        h("g", *dots, class_="dots"),
+        steps,
+        *points,
+        viewBox=f"0 0 {width} {height}",
+        role="group",
+        aria_label=f"{split.capitalize()} score against length of the program",
+    )
+
+
+def legend(measured: list[Measurement]) -> Markup:
+    """What the colours and shapes stand for."""
+    keys = [
+        (f"f{i}", shape, family)
+        for i, (family, shape) in enumerate(zip(FAMILIES, _SHAPES, strict=True))
+        if any(m.family == family for m in measured)
+    ]
+    if any(m.test is None for m in envelope(measured)):
+        keys.append(("untested", _SHAPES[0], "not yet scored on test"))
+
+    def mark(name: str, shape: str) -> Markup:
+        return h("svg", h("path", d=shape, class_=name), viewBox="-7 -7 14 14", aria_hidden="true")
+
+    return h("p", *(h("span", mark(name, shape), text) for name, shape, text in keys), class_="legend")
+
+
+def _describe(m: Measurement, score: Score) -> str:
+    split = "test" if score is m.test else "validation"
+    return (
+        f"{m.method}, {m.bytes:,} bytes: {split} {score.value:.3f} (95% interval {score.low:.3f} to {score.high:.3f})"
+    )
+
+
+def _family(m: Measurement) -> str:
+    return f"f{FAMILIES.index(m.family)}"
+
+
+def _point(m: Measurement, x: float, y: Callable[[float], float]) -> Markup:
+    score = m.test or m.validation
+    parts = []
+    if m.test:
+        low, high = y(score.low), y(score.high)
+        bar = f"M{x} {low}V{high}M{x - 3:.1f} {low}h6M{x - 3:.1f} {high}h6"
+        parts.append(h("path", d=bar, class_="bar"))
+    parts.append(h("circle", cx=x, cy=y(score.value), r=12, class_="target"))
+    parts.append(
+        h(
+            "path",
+            d=_SHAPES[FAMILIES.index(m.family)],
+            transform=f"translate({x} {y(score.value)})",
+            class_=None if m.test else "untested",
+        )
+    )
+    words = _describe(m, score)
+    return h("a", *parts, href=f"#p-{m.program}", class_=f"point {_family(m)}", data_tip=words, aria_label=words)

@@ -1,0 +1,157 @@
+"""Pictures of frontiers for papers and READMEs, as PNG or SVG by the name of the file."""
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from taskbits.errors import UserError
+from taskbits.frontier import envelope
+from taskbits.report.scale import FAMILIES, bounds, label, score_limit, size, ticks
+from taskbits.study import Measurement, Study
+
+# Okabe and Ito's colours, which the colour-blind can tell apart; markers differ too, for black and white.
+_STYLES = [
+    ("#0072B2", "o"),
+    ("#D55E00", "s"),
+    ("#009E73", "^"),
+    ("#CC79A7", "D"),
+    ("#E69F00", "v"),
+    ("#56B4E9", "P"),
+    ("#000000", "X"),
+]
+_GREY = "#777777"
+_SETTINGS = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "legend.fontsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "text.parse_math": False,
+    "svg.hashsalt": "taskbits",
+}
+
+
+def draw_frontier(study: Study, path: Path | str) -> None:
+    """Draw score against length for one study, with a colour for each family of methods."""
+    info, measured = study.info, study.measurements()
+    styles = dict(zip(FAMILIES, _STYLES, strict=False))
+    legend = {family: styles[family] for family in FAMILIES if any(m.family == family for m in measured)}
+    title = f"{info['task']}: score against bytes added to {label(info)}"
+    with matplotlib.rc_context(_SETTINGS):
+        figure, axes = _start(title, info, measured)
+        _curve(axes, measured, lambda m: styles[m.family], line=_GREY)
+        _finish(figure, list(legend.items()), [measured], path)
+
+
+def draw_comparison(studies: list[Study], path: Path | str) -> None:
+    """Draw the frontiers of several models on one task, with a colour for each."""
+    info, measured = studies[0].info, [study.measurements() for study in studies]
+    styles = [_STYLES[i % len(_STYLES)] for i in range(len(studies))]
+    legend = [(label(study.info), style) for study, style in zip(studies, styles, strict=True)]
+    title = f"{info['task']}: score against bytes added, by model"
+    with matplotlib.rc_context(_SETTINGS):
+        figure, axes = _start(title, info, sum(measured, []))
+        for one, style in zip(measured, styles, strict=True):
+            _curve(axes, one, lambda m, style=style: style, line=style[0])
+        _finish(figure, legend, measured, path)
+
+
+def _start(title: str, info: dict, measured: list[Measurement]) -> tuple[Figure, Axes]:
+    """A figure without points, about as wide as a column of a paper: its letters stay as large as here."""
+    figure = Figure(figsize=(4.2, 3.4), dpi=240, layout="constrained")
+    axes = figure.add_subplot()
+    low, high = bounds([m.bytes for m in measured])
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.set_ylim(0, score_limit(measured))
+    axes.xaxis.set_major_locator(FixedLocator(ticks(low, high)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
+    axes.set_axisbelow(True)
+    axes.grid(color="#e4e4e4", linewidth=0.6)
+    axes.set_title(textwrap.fill(title, 50), loc="left")
+    axes.set_xlabel("length of the program, in bytes (log scale)")
+    split = "test" if any(m.test for m in measured) else "validation"
+    axes.set_ylabel(f"{split} score ({info['metric']})" if info.get("metric") else f"{split} score")
+    if not measured:
+        axes.text(0.5, 0.5, "nothing measured yet", transform=axes.transAxes, ha="center", color=_GREY)
+    return figure, axes
+
+
+def _curve(axes: Axes, measured: list[Measurement], style: Callable, line: str) -> None:
+    if not measured:
+        return
+    axes.scatter(
+        [m.bytes for m in measured],
+        [m.validation.value for m in measured],
+        c=[style(m)[0] for m in measured],
+        s=4,
+        alpha=0.3,
+        linewidth=0,
+    )
+    programs = envelope(measured)
+    scores = [(m.test or m.validation).value for m in programs]
+    # To the right of the last program nothing better is known: the line goes on.
+    axes.step(
+        [*(m.bytes for m in programs), axes.get_xlim()[1]],
+        [*scores, scores[-1]],
+        where="post",
+        color=line,
+        linewidth=1.1,
+    )
+    for m, score in zip(programs, scores, strict=True):
+        colour, marker = style(m)
+        bars = [[max(0, score - m.test.low)], [max(0, m.test.high - score)]] if m.test else None
+        axes.errorbar(
+            m.bytes,
+            score,
+            yerr=bars,
+            fmt=marker,
+            color=colour,
+            markersize=5,
+            elinewidth=0.8,
+            capsize=1.8,
+            markerfacecolor=colour if m.test else "white",
+            clip_on=False,
+            zorder=3,
+        )
+
+
+def _finish(figure: Figure, legend: list[tuple], curves: list[list[Measurement]], path: Path | str) -> None:
+    keys = [
+        Line2D([], [], color=colour, marker=marker, markersize=5, linewidth=0, label=textwrap.fill(text, 52))
+        for text, (colour, marker) in legend
+    ]
+    tested = [bool(m.test) for measured in curves for m in envelope(measured)]
+    grey = {"color": _GREY, "marker": "o", "linewidth": 0}
+    if any(tested):
+        keys.append(Line2D([], [], **grey, markersize=2, label="measured (validation)"))
+    if not all(tested):
+        keys.append(Line2D([], [], **grey, markersize=5, markerfacecolor="white", label="not yet scored on test"))
+    if keys:
+        lengths = [len(key.get_label()) for key in keys]
+        half = (len(keys) + 1) // 2
+        fits = max(lengths[:half]) + max(lengths[half:], default=0) <= 52
+        figure.legend(
+            handles=keys,
+            loc="outside lower left",
+            ncols=2 if fits else 1,
+            frameon=False,
+            handletextpad=0.3,
+            columnspacing=1.2,
+        )
+    try:
+        # Without a date, the same study gives the same file.
+        figure.savefig(path, metadata={"Date": None} if Path(path).suffix.lower() == ".svg" else None)
+    except OSError as error:
+        raise UserError(f"cannot write the picture {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"cannot draw {path}: name a file that ends in .png or .svg") from error

@@ -1,0 +1,266 @@
+"""One HTML file that tells what a study found, for a reader with nothing but a browser.
+
+Guarantees: the file needs no network and may load nothing; whatever a program decodes to is shown as text.
+"""
+
+import base64
+import hashlib
+import json
+import math
+import shlex
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from taskbits.errors import UserError
+from taskbits.frontier import complexity, envelope, rows
+from taskbits.report import chart
+from taskbits.report.markup import Markup, escape, h, join
+from taskbits.report.scale import label
+from taskbits.study import Measurement, Score, Study
+
+
+def write_page(study: Study, path: Path | str) -> None:
+    """Write the study's report to `path`. Raises UserError if it can't be written."""
+    info, measured = study.info, study.measurements()
+    template, style, script = (
+        files(__package__).joinpath(f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js")
+    )
+    numbers = json.dumps({"study": info, "frontier": rows(measured)}, indent=1)
+    page = Template(template).substitute(
+        question=escape(f"How many bytes must be added to {label(info)} before it does {info['task']}?"),
+        answer=_answer(info, measured),
+        body=_body(info, measured) if measured else "",
+        provenance=_provenance(info, measured),
+        # In JSON, "<" stands in strings only, where this means the same and can't end the script.
+        numbers=numbers.replace("<", "\\u003c"),
+        style=style,
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+    try:
+        Path(path).write_text(page, encoding="utf-8", errors="replace", newline="\n")
+    except OSError as error:
+        raise UserError(f"cannot write the page {path}: {error.strerror}") from error
+
+
+def _answer(info: dict, measured: list[Measurement]) -> Markup:
+    """What the best program proves, and what it doesn't."""
+    if not measured:
+        return h("p", "Nothing is known yet: no program has been measured.", class_="lead")
+    programs = envelope(measured)
+    first, best = programs[0], programs[-1]
+    score, split = (best.test, "test") if best.test else (best.validation, "validation")
+    metric = f" ({info['metric']})" if info.get("metric") else ""
+    lead = h(
+        "p",
+        h("strong", f"At most {best.bytes:,} bytes"),
+        f" bring it to a score of {score.value:.3f}{metric}: a program of that size exists, and this is "
+        f"its score on {score.n:,} {split} examples (95% interval {score.low:.3f} to {score.high:.3f}).",
+        class_="lead",
+    )
+    notes = ["This is an upper bound: a shorter program may exist, but none was found here."]
+    if best.test:
+        notes.append(
+            f"The program was chosen on {best.validation.n:,} other examples, where it scores "
+            f"{best.validation.value:.3f}."
+        )
+    else:
+        notes.append(
+            "The program was chosen on these same examples and not yet scored on others: expect a little less."
+        )
+    half = complexity(measured, score.value / 2)
+    if half and half is not first and half is not best:
+        notes.append(f"Half that score takes at most {half.bytes:,} bytes.")
+    if first is not best:
+        notes.append(
+            f"The shortest program measured ({first.method}, {first.bytes:,} bytes) scores "
+            f"{(first.test or first.validation).value:.3f}."
+        )
+    return join([lead, h("p", " ".join(notes))])
+
+
+def _body(info: dict, measured: list[Measurement]) -> Markup:
+    programs = envelope(measured)
+    marks = "test scores with 95% intervals" if any(m.test for m in programs) else "validation scores"
+    caption = (
+        f"Large marks are the programs that no shorter one matches on validation, at their {marks}; "
+        "small dots are all programs measured, at their validation scores. The line is the score to "
+        "be had at each length. Choose a mark to see its program."
+    )
+    return join(
+        [
+            h(
+                "section",
+                h("h2", "The frontier"),
+                h(
+                    "figure",
+                    h("div", chart.draw(measured, 760, 400), class_="wide"),
+                    h("div", chart.draw(measured, 358, 330), class_="narrow"),
+                    h("figcaption", chart.legend(measured), h("p", caption)),
+                ),
+                *(_program(m, best=m is programs[-1]) for m in programs),
+            ),
+            h(
+                "section",
+                h("h2", "Programs on the frontier"),
+                h(
+                    "p",
+                    "A length is the size of the one file that runs the program, decoder included; the payload "
+                    "is the part of it that is particular to this program. Intervals are 95%.",
+                ),
+                _table(programs, programs),
+                h("details", h("summary", f"All {len(measured):,} programs measured"), _table(measured, programs)),
+            ),
+            _commands(info, programs[-1]),
+        ]
+    )
+
+
+def _program(m: Measurement, best: bool) -> Markup:
+    """What one program is, and what is known about it."""
+    coded = f", ideally {m.ideal_bits:,.1f} bits" if m.ideal_bits is not None else ""
+    facts = {
+        "test": _score(m.test) if m.test else "not scored yet",
+        "validation": _score(m.validation),
+        "length": f"{m.bytes:,} bytes = {8 * m.bytes:,} bits",
+        "payload": f"{m.payload_bytes:,} bytes{coded}",
+        "settings": _settings(m.settings),
+        "seed": m.seed,
+        "took": f"{m.seconds:,.1f} s, {m.scoring_seconds:,.1f} s of it to score it",
+        "file": h("code", f"programs/{m.program}.tbp"),
+    }
+    heading = h("h3", f"{m.method}, {m.bytes:,} bytes ", h("small", m.family))
+    return h(
+        "article",
+        heading,
+        _facts(facts),
+        *_content(m.content),
+        id=f"p-{m.program}",
+        class_="program best" if best else "program",
+    )
+
+
+def _content(content: dict) -> list[Markup]:
+    """What a program decodes to, part by part."""
+    if not content:
+        return [h("p", "Nothing is added: the model as it is.")]
+    rest, parts = dict(content), []
+    text, tokens = rest.pop("text", None), rest.pop("tokens", None)
+    if tokens:
+        total = sum(bits for _, bits in tokens)
+        parts.append(
+            h(
+                "p",
+                f"The decoded text: {len(tokens):,} tokens, {total:,.1f} bits. The stronger the "
+                "colour of a token, the more bits it costs.",
+            )
+        )
+        parts.append(_verbatim(*(_token(token, bits) for token, bits in tokens)))
+    elif text is not None:
+        parts += [h("p", "The decoded text:"), _verbatim(text)]
+    if examples := rest.pop("examples", None):
+        parts.append(h("p", f"{len(examples):,} examples:"))
+        parts.append(h("ol", *(h("li", h("pre", example)) for example in examples), tabindex="0"))
+    if tensors := rest.pop("tensors", None):
+        count = sum(math.prod(shape) for shape in tensors.values())
+        shapes = (
+            h("tr", h("td", h("code", name)), h("td", " × ".join(map(str, shape)) or "1"))
+            for name, shape in tensors.items()
+        )
+        parts.append(h("p", f"{len(tensors):,} tensors with {count:,} values:"))
+        parts.append(_scrolling(h("table", h("tbody", *shapes))))
+    if rest:
+        parts.append(_facts({name.replace("_", " "): value for name, value in rest.items()}))
+    return parts
+
+
+def _token(token: str, bits: float) -> Markup:
+    return h("span", token, style=f"--bits:{min(1, max(0, bits) / 16):.2f}", title=f"{bits:.1f} bits")
+
+
+def _table(shown: list[Measurement], programs: list[Measurement]) -> Markup:
+    """A table that the page's script makes sortable, by `data-v` where the text won't do."""
+
+    def number(value, text):
+        return h("td", "–" if value is None else text, data_v="" if value is None else value, class_="number")
+
+    def score(s):
+        return (
+            number(None, "")
+            if s is None
+            else number(s.value, join([f"{s.value:.3f} ", h("small", f"{s.low:.3f}–{s.high:.3f}")]))
+        )
+
+    def length(m):
+        text = f"{m.bytes:,}"
+        return number(m.bytes, h("a", text, href=f"#p-{m.program}") if m.program in linked else text)
+
+    linked = {m.program for m in programs}
+    lines = (
+        h(
+            "tr",
+            length(m),
+            score(m.test),
+            score(m.validation),
+            h("td", m.method),
+            h("td", _settings(m.settings), class_="settings"),
+            number(m.payload_bytes, f"{m.payload_bytes:,}"),
+            number(m.ideal_bits, "" if m.ideal_bits is None else f"{m.ideal_bits:,.1f}"),
+        )
+        for m in shown
+    )
+    names = ("Bytes", "Test", "Validation", "Method", "Settings", "Payload", "Ideal bits")
+    heads = (h("th", name, scope="col", class_=None if name in ("Method", "Settings") else "number") for name in names)
+    return _scrolling(h("table", h("thead", h("tr", *heads)), h("tbody", *lines), class_="sortable"))
+
+
+def _commands(info: dict, best: Measurement) -> Markup:
+    state = f" --state random --seed {info['seed']}" if info.get("state") == "random" else ""
+    program, model = f"programs/{best.program}.tbp", shlex.quote(info["model"]) + state
+    return h(
+        "section",
+        h("h2", "Run the best one"),
+        h("p", "In the folder of the study; the inputs are lines of JSON:"),
+        _verbatim(f"taskbits run {program} --model {model} --input inputs.jsonl"),
+        h("p", f"Or as the one file of {best.bytes:,} bytes that needs nothing of taskbits, only M in a folder:"),
+        _verbatim(
+            f"taskbits export {program} --standalone program.py\n"
+            f"taskbits save-model --model {model} M\n"
+            "python program.py --model M --input inputs.jsonl"
+        ),
+    )
+
+
+def _provenance(info: dict, measured: list[Measurement]) -> Markup:
+    names = ("model", "state", "seed", "revision", "task", "metric", "fingerprint")
+    facts = {name: info[name] for name in names if info.get(name) is not None}
+    if measured:
+        facts["versions"] = ", ".join(f"{name} {version}" for name, version in measured[-1].versions.items())
+    facts["measured"] = f"{len(measured):,} programs in {sum(m.seconds for m in measured) / 60:,.1f} minutes"
+    options = {name: info.get(name) for name in ("model", "task", "state", "seed", "revision", "rows")}
+    command = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None)
+    return join(
+        [_facts(facts), h("p", "To measure it again:"), _verbatim(f"taskbits measure {command} --out another-folder")]
+    )
+
+
+def _facts(facts: dict) -> Markup:
+    return h("dl", *(h("div", h("dt", name), h("dd", value)) for name, value in facts.items()))
+
+
+def _score(score: Score) -> str:
+    return f"{score.value:.3f} (95% {score.low:.3f} to {score.high:.3f}; n\u00a0=\u00a0{score.n:,})"
+
+
+def _settings(settings: dict) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items()) or "–"
+
+
+def _verbatim(*text: object) -> Markup:
+    # It can be reached with the Tab key, so that those without a mouse can scroll it.
+    return h("pre", *text, tabindex="0")
+
+
+def _scrolling(table: Markup) -> Markup:
+    return h("div", table, class_="scroll", tabindex="0")

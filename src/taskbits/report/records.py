@@ -1,0 +1,46 @@
+"""The table of records: the shortest verified program for each task, model and level."""
+
+from pathlib import Path
+
+from taskbits.errors import UserError
+from taskbits.frontier import complexity
+from taskbits.report.scale import label
+from taskbits.study import Study
+
+LEVELS = [level / 10 for level in range(1, 10)] + [0.95]
+
+
+def write_records(studies: list[Study], path: Path) -> None:
+    """Write the studies' records as Markdown. Raises UserError if the file can't be written."""
+    lines = [
+        "# Records",
+        "",
+        "The shortest program known to reach each level: the size of its standalone file, with its score on test and",
+        "the 95% interval. Written by `taskbits records`; a level that is not listed was not reached.",
+        "",
+        "| task | model | level | bytes | payload | method | settings | test | 95% interval |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for study in sorted(studies, key=lambda s: (s.info["task"], label(s.info))):
+        for level, program in _records(study).items():
+            settings = ", ".join(f"{name}={value}" for name, value in program.settings.items())
+            test = program.test
+            lines.append(
+                f"| {Path(study.info['task']).name} | {Path(label(study.info)).name} | {level} | {program.bytes:,} "
+                f"| {program.payload_bytes:,} | {program.method} | {settings} | {test.value:.3f} "
+                f"| {test.low:.3f} to {test.high:.3f} |"
+            )
+    try:
+        path.write_text("\n".join(lines) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _records(study: Study) -> dict:
+    """Level to program; of several levels that one program is the record of, the highest."""
+    found = {}
+    for level in LEVELS:
+        if program := complexity(study.measurements(), level):
+            found = {old: p for old, p in found.items() if p.program != program.program}
+            found[level] = program
+    return found

@@ -1,0 +1,44 @@
+"""What all pictures of a frontier share: the axis of program lengths, and the names of things."""
+
+import math
+
+FAMILIES = ("inference control", "data", "parametric")
+
+
+def label(info: dict) -> str:
+    """The model of a study, in a few words."""
+    seed = f" (random, seed {info['seed']})" if info.get("state") == "random" else ""
+    return f"{info['model']}{seed}"
+
+
+def size(count: float) -> str:
+    """A round number of bytes for an axis: 500 B, 2 KB, 10 MB (in thousands)."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:g} {unit}"
+        count /= 1000
+
+
+def bounds(sizes: list[int]) -> tuple[float, float]:
+    """The ends of a logarithmic axis that holds all sizes with some room."""
+    low, high = (min(sizes), max(sizes)) if sizes else (1000, 1_000_000)
+    low = max(low, 1)
+    room = max(1.25, math.sqrt(8 * low / max(high, 1)))
+    return low / room, high * room
+
+
+def ticks(low: float, high: float) -> list[int]:
+    """Where to label a logarithmic axis: 1, 2 and 5 of each decade, or decades alone if that is too many."""
+    decades = range(max(0, math.floor(math.log10(low))), math.ceil(math.log10(high)) + 1)
+    for digits in ((1, 2, 5), (1,)):
+        found = [d * 10**k for k in decades for d in digits if low <= d * 10**k <= high]
+        if len(found) <= 6:
+            break
+    return found
+
+
+def score_limit(measurements) -> float:
+    """The top of the axis of scores, which starts at 0."""
+    scores = [s for m in measurements for s in (m.validation, m.test) if s]
+    highest = max([s.value for s in scores] + [m.test.high for m in measurements if m.test], default=1.0)
+    return min(1.0, max(0.1, 1.08 * highest))

@@ -1,0 +1,168 @@
+"""Bad input: one clear line on stderr, exit code 2, no traceback."""
+
+import json
+import sys
+
+import pytest
+from conftest import write_task
+
+from taskbits import cli
+from taskbits.methods import method
+from taskbits.task import load_task
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """Run the command line in this process; returns the one line that it printed on refusing."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["taskbits", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        printed = capsys.readouterr()
+        assert exit_.value.code == 2, printed
+        lines = [line for line in printed.err.splitlines() if line.startswith("taskbits: ")]
+        assert len(lines) == 1 and "Traceback" not in printed.err
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture
+def measured_arguments(model_folder, task_folder, tmp_path):
+    return {"--model": model_folder, "--task": task_folder, "--out": tmp_path / "out", "--budget": "1s"}
+
+
+def flat(options):
+    return [part for pair in options.items() for part in pair]
+
+
+@pytest.mark.parametrize(
+    "option, value, expected",
+    [
+        ("--model", "no-such-model", "unknown model no-such-model"),
+        ("--model", "lab:nothing", "unknown model lab:nothing: lab has posttrained, pretrained, random"),
+        ("--model", "missing.gguf", "unknown model missing.gguf"),
+        ("--task", "no-such-task", "unknown task no-such-task"),
+        ("--task", "lab:nothing", "lab has instruction, math, translation"),
+        ("--methods", "zero-shot,magic", "unknown method 'magic'"),
+        ("--budget", "soon", "the budget 'soon' is not a time"),
+        ("--state", "old", "unknown state 'old'"),
+        ("--out", "/dev/null/study", "cannot write to /dev/null/study"),
+        ("--storage", "nonsense://x", "cannot open the study's storage"),
+    ],
+)
+def test_measure_refuses(refused, measured_arguments, option, value, expected):
+    assert expected in refused("measure", *flat({**measured_arguments, option: value}))
+
+
+BROKEN = {
+    "missing key": ({"prompt": None}, None, "the key 'prompt' is missing"),
+    "missing split": ({"test": None}, None, "the key 'test' is missing"),
+    "unknown key": ({"promt": "x"}, None, "unknown key 'promt'"),
+    "missing field": ({"prompt": "{nothing}"}, None, "train.jsonl, line 1: the field 'nothing' is missing"),
+    "bad template": ({"prompt": "{question.__class__}"}, None, "bad template"),
+    "bad metric": ({"metric": "vibes"}, None, "unknown metric 'vibes'"),
+    "bad module": ({"metric": "python:no.such"}, None, "can't be imported"),
+    "bad pattern": ({"metric": "regex", "pattern": "("}, None, "bad pattern"),
+    "no group": ({"metric": "regex", "pattern": "x"}, None, "needs a pattern with one group"),
+    "bad limit": ({"max_new_tokens": 0}, None, "'max_new_tokens' must be"),
+    "target not a choice": ({"choices": ["1", "2"]}, None, "not among the choices"),
+    "bad JSON": ({}, '{"question": "a", "answer": "b"}\n{"question": oops}\n', "validation.jsonl, line 2: bad JSON"),
+    "no object": ({}, "[1]\n", "validation.jsonl, line 1: a row must be a JSON object"),
+    "empty split": ({}, "\n", "the validation split is empty"),
+    "duplicate": ({}, '{"question": "after 3 comes", "answer": "4"}\n', "stands in both train and validation"),
+}
+
+
+@pytest.mark.parametrize("changes, validation, expected", BROKEN.values(), ids=BROKEN.keys())
+def test_broken_tasks(refused, measured_arguments, tmp_path, changes, validation, expected):
+    folder = write_task(tmp_path / "task", **changes)
+    if validation is not None:
+        (tmp_path / "task" / "validation.jsonl").write_text(validation)
+    assert expected in refused("measure", *flat({**measured_arguments, "--task": folder}))
+
+
+def test_yaml_that_is_none(refused, measured_arguments, tmp_path):
+    (tmp_path / "task.yaml").write_text("prompt: [")
+    assert "not YAML" in refused("measure", *flat({**measured_arguments, "--task": tmp_path}))
+
+
+def test_an_input_longer_than_the_context(refused, measured_arguments, tmp_path):
+    folder = write_task(tmp_path / "task")
+    row = {"question": "word " * 700 + "unusual end", "answer": "1"}
+    (tmp_path / "task" / "validation.jsonl").write_text(json.dumps(row) + "\n")
+    line = refused("measure", *flat({**measured_arguments, "--task": folder, "--methods": "zero-shot"}))
+    assert "the model's context has 512" in line and "unusual end" in line
+
+
+@pytest.fixture
+def program(model, task_folder, tmp_path):
+    fitted = method("few-shot").fit(model, load_task(task_folder), {"k": 1}, 0, lambda done, of: None)
+    path = tmp_path / "program.tbp"
+    path.write_bytes(fitted.program.to_bytes())
+    return path
+
+
+def test_a_program_for_another_model(refused, program, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"question": "?"}\n')
+    arguments = [program, "--model", "lab:random", "--input", tmp_path / "in.jsonl"]
+    assert "is for another model" in refused("run", *arguments)
+    assert "is for another model" in refused(
+        "export", program, "--standalone", tmp_path / "x.py", "--model", "lab:random"
+    )
+
+
+def test_truncated_or_altered_programs(refused, program, model_folder):
+    content = program.read_bytes()
+    broken = [
+        content[:-1],
+        content[:10],
+        b"",
+        *(content[:i] + bytes([content[i] ^ 1]) + content[i + 1 :] for i in range(0, len(content), 9)),
+    ]
+    for bad in broken:
+        program.write_bytes(bad)
+        for command in (
+            ["verify", program],
+            ["run", program, "--model", model_folder, "--input", "-"],
+            ["export", program, "--standalone", "x.py", "--model", model_folder],
+        ):
+            line = refused(*command)
+            assert "program" in line
+
+
+@pytest.mark.parametrize("settings", [{"count": 10**9}, {"count": -1}, {"count": "5"}, {"start": 10**6}, {"extra": 1}])
+def test_hostile_settings_with_a_good_checksum(refused, program, model_folder, settings, tmp_path):
+    from dataclasses import replace
+
+    from taskbits.program import Program
+
+    loaded = Program.from_bytes(program.read_bytes())
+    program.write_bytes(replace(loaded, settings={**loaded.settings, **settings}).to_bytes())
+    (tmp_path / "in.jsonl").write_text('{"question": "?"}\n')
+    assert "program" in refused("run", program, "--model", model_folder, "--input", tmp_path / "in.jsonl")
+
+
+def test_bad_rows_given_to_run(refused, program, model_folder, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"question": "?"}\n{"quest": 1}\n')
+    arguments = [program, "--model", model_folder, "--input", tmp_path / "in.jsonl"]
+    assert "in.jsonl, line 2: the field 'question' is missing" in refused("run", *arguments)
+
+
+@pytest.mark.parametrize("command", [["frontier"], ["complexity", "--at", "0.5"], ["report"], ["compare"], ["records"]])
+def test_no_study(refused, command, tmp_path):
+    assert "no study in" in refused(command[0], tmp_path / "nothing", *command[1:])
+
+
+def test_missing_program(refused, tmp_path):
+    assert "can't be read" in refused("verify", tmp_path / "none.tbp")
+
+
+def test_export_needs_one_target(refused, program):
+    assert "either --standalone FILE or --peft DIR" in refused("export", program)
+
+
+def test_only_adapters_become_peft_folders(refused, program, model_folder, tmp_path):
+    line = refused("export", program, "--peft", tmp_path / "peft", "--model", model_folder)
+    assert "only adapters" in line
