@@ -1,0 +1,57 @@
+"""The laboratory's three tasks given its three models: what each program's length is at the same level.
+
+    python benchmarks/laboratory.py [--quick] [--budget 4m] [--out DIR] [--task math ...]
+
+The level is the one that the best pre-trained program reaches, minus its interval. Draws one comparison a task into
+--out and ends with one JSON line. Studies that are there already are gone on with.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from taskbits.frontier import complexity, envelope
+from taskbits.measure import measure, parse_budget
+from taskbits.report.figure import draw_comparison
+from taskbits.study import Study
+
+ROOT = Path(__file__).parent.parent
+STATES = ("random", "pretrained", "posttrained")
+
+
+def level(study: Study) -> float:
+    """The low end of the interval of the study's best program on test."""
+    return envelope(study.measurements())[-1].test.low
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--budget", default="4m")
+    parser.add_argument("--out", type=Path, default=ROOT / "build/laboratory")
+    parser.add_argument("--task", nargs="*", default=["math", "translation", "instruction"])
+    options = parser.parse_args()
+    limits = {"budget": parse_budget(options.budget)}
+    out = options.out
+    if options.quick:
+        limits, out = {"budget": 20.0, "rows": 40}, Path(tempfile.mkdtemp())
+    headline = {"benchmark": "laboratory", "quick": options.quick}
+    for task in options.task:
+        studies = {state: measure(f"lab:{state}", f"lab:{task}", str(out / task / state), **limits) for state in STATES}
+        draw_comparison(list(studies.values()), out / f"{task}.png")
+        reach = level(studies["pretrained"])
+        found = {state: complexity(study.measurements(), reach) for state, study in studies.items()}
+        headline[task] = {"level": round(reach, 3)}
+        for state, program in found.items():
+            headline[task][state] = program and [program.bytes, program.payload_bytes, program.method]
+            best = envelope(studies[state].measurements())[-1]
+            print(
+                f"{task:12} {state:12} {f'{program.bytes:,} B by {program.method}' if program else 'not reached':28}"
+                f" best {best.test.value:.3f} in {best.bytes:,} B"
+            )
+    print(json.dumps(headline))
+
+
+if __name__ == "__main__":
+    main()

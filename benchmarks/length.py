@@ -1,0 +1,74 @@
+"""Our files against the published accounting of the same programs, method by method.
+
+    python benchmarks/length.py [--quick] [DIR ...]
+
+Takes finished studies (of `taskbits measure`), or measures lab:pretrained on lab:math in a temporary folder. The
+published accounting adds a script's size to 16 bits a trained parameter (LoRA) or to a cross-entropy (texts). Equal
+score: for each of their programs, the shortest of ours from the same method that scores as much on validation.
+Ends with one JSON line.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+
+from taskbits.measure import measure
+from taskbits.study import Measurement, Study
+
+# Sizes in bytes of the published inference scripts.
+SCRIPTS = {"zero-shot": 369, "few-shot": 463, "instructed": 463, "subset": 713, "lora": 354}
+
+
+def published(m: Measurement) -> float:
+    """Bytes that the published accounting gives to this program."""
+    if m.method == "lora":
+        rank = m.content["rank"]
+        return SCRIPTS["lora"] + 2 * rank * sum(sum(shape) for shape in m.content["tensors"].values())
+    return SCRIPTS[m.method] + m.ideal_bits / 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("studies", nargs="*")
+    options = parser.parse_args()
+    if options.studies:
+        studies = [Study.open(folder) for folder in options.studies]
+    else:
+        limits = {"budget": 40.0, "rows": 40} if options.quick else {"budget": 600.0}
+        folder = tempfile.mkdtemp()
+        studies = [measure("lab:pretrained", "lab:math", folder, methods=list(SCRIPTS), **limits)]
+    ratios: dict[str, list[float]] = {}
+    print(f"{'method':11} {'settings':52} {'score':>6} {'published':>11} {'ours':>9} {'ratio':>7}")
+    for study in studies:
+        found = [m for m in study.measurements() if m.method in SCRIPTS]
+        for theirs in found:
+            if theirs.method == "lora" and theirs.settings["bits"] != 16:
+                continue
+            rivals = [m for m in found if m.method == theirs.method and m.validation.value >= theirs.validation.value]
+            ours = min(rivals, key=lambda m: m.bytes)
+            ratio = published(theirs) / ours.bytes
+            ratios.setdefault(theirs.method, []).append(ratio)
+            settings = " ".join(f"{name}={value}" for name, value in theirs.settings.items())
+            print(
+                f"{theirs.method:11} {settings:52} {theirs.validation.value:6.3f} {published(theirs):11,.0f} "
+                f"{ours.bytes:9,} {ratio:7.2f}"
+            )
+    medians = {name: round(statistics.median(values), 2) for name, values in ratios.items()}
+    shorter = sum(ratio > 1 for values in ratios.values() for ratio in values)
+    print(
+        json.dumps(
+            {
+                "benchmark": "length",
+                "quick": options.quick,
+                "published_over_ours_median": medians,
+                "programs": sum(map(len, ratios.values())),
+                "ours_shorter": shorter,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
