@@ -45,7 +45,7 @@ def encode_text(model: Model, text: str) -> Coded:
     for token in tokens:
         step = model.lm(torch.tensor([[last]]).to(model.lm.device), past_key_values=cache)
         cache, last = step.past_key_values, token
-        chances = step.logits[0, -1].double().softmax(0).cpu().numpy()
+        chances = step.logits[0, -1].softmax(0, float).cpu().numpy()
         encoder.encode(token, _models.Categorical(chances, perfect=False))
         costs.append(-math.log2(max(chances[token], 1e-300)))
     pieces = [[model.tokenizer.decode([token]), round(cost, 2)] for token, cost in zip(tokens, costs, strict=True)]
@@ -91,7 +91,7 @@ def _encode_batch(model: Model, encoder, batch: list[list[int]], end: int) -> fl
     for at, (last, column) in enumerate(zip(columns, columns[1:], strict=False)):
         step = model.lm(torch.tensor([last]).T.to(model.lm.device), past_key_values=cache)
         cache = step.past_key_values
-        chances = step.logits[:, -1].double().softmax(1).cpu().numpy()
+        chances = step.logits[:, -1].softmax(1, float).cpu().numpy()
         for before, token, row in zip(last, column, chances, strict=True):
             if not at or before != end:
                 encoder.encode(token, _models.Categorical(row, perfect=False))

@@ -9,6 +9,7 @@ compressed, and the smallest of three containers is taken:
 import ast
 import functools
 import io
+import itertools
 import json
 import zipfile
 
@@ -48,17 +49,11 @@ def _build(name: str, settings: str, payload: bytes, frame: Frame, dtype: str) -
         plain = source("b''")
         return min(plain, _in_literal(_deflate(plain), b""), _in_zip(plain, b""), key=len)
     in_zip = _in_zip(source(f"open(sys.argv[0],'rb').read({len(payload)})"), payload)
-    code = size = None
-    for size in _sizes(_deflate(source("z[999:]"))):
-        # The code names its own compressed size, behind which the payload begins.
-        code = _deflate(source(f"z[{size}:]"))
-        if len(code) == size:
-            return min(in_zip, _in_literal(code, payload), key=len)
-    return in_zip
-
-
-def _sizes(code: bytes) -> list[int]:
-    return sorted(range(len(code) - 8, len(code) + 8), key=lambda size: abs(size - len(code)))
+    # The code names the place behind it where the payload begins, so that its length depends on itself.
+    for place in itertools.count(len(_deflate(source("z[999:]"))) - 2):
+        code = _deflate(source(f"z[{place}:]"))
+        if len(code) <= place:
+            return min(in_zip, _in_literal(code.ljust(place, b" "), payload), key=len)
 
 
 def _in_literal(code: bytes, payload: bytes) -> bytes:

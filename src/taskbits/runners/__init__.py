@@ -17,8 +17,6 @@ import inspect
 import struct
 from types import ModuleType
 
-import torch
-
 from taskbits.errors import UserError
 from taskbits.model import Model, weights_digest
 from taskbits.program import Program
@@ -55,11 +53,12 @@ def adapt(model: Model, program: Program) -> str:
         raise UserError(f"the program's settings do not fit the runner {program.runner}: it takes {sorted(expected)}")
     try:
         module.check(model, program.payload, **program.settings)
-        with torch.enable_grad():  # whatever grad mode the runner sets ends here
-            return module.adapt(model.lm, model.tokenizer, program.payload, **program.settings)
+        return module.adapt(model.lm, model.tokenizer, program.payload, **program.settings)
     except (ValueError, TypeError, OverflowError, ArithmeticError, RuntimeError, struct.error) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"the program's payload can't be decoded: {reason}") from error
+    finally:
+        model.lm.requires_grad_(True)
 
 
 def digest(model: Model, prefix: str) -> str:

@@ -24,7 +24,7 @@ def adapt(model, tokenizer, data, end, rows, length, batches, epochs, rate):
                 with torch.no_grad():
                     step = model(torch.tensor(columns[-1:]).T.to(model.device), past_key_values=cache)
                 cache = step.past_key_values
-                chances = step.logits[:, -1].double().softmax(1).cpu().numpy()
+                chances = step.logits[:, -1].softmax(1, float).cpu().numpy()
                 columns.append(
                     [
                         end

@@ -12,14 +12,14 @@ from taskbits.runners import require
 
 
 def adapt(model, tokenizer, data, start, count):
-    torch.set_grad_enabled(False)
+    model.requires_grad_(False)
     decoder = constriction.stream.queue.RangeDecoder(numpy.frombuffer(data, "u4"))
     tokens = [start]
     cache = None
     while len(tokens) <= count:
         step = model(torch.tensor([tokens[-1:]]).to(model.device), past_key_values=cache)
         cache = step.past_key_values
-        chances = step.logits[0, -1].double().softmax(0).cpu().numpy()
+        chances = step.logits[0, -1].softmax(0, float).cpu().numpy()
         tokens.append(decoder.decode(constriction.stream.model.Categorical(chances, perfect=False)))
     return tokenizer.decode(tokens[1:])
 
