@@ -75,3 +75,9 @@ def test_duplicates_across_splits_are_named(tmp_path):
         file.write(rows[5] + "\n")
     with pytest.raises(UserError, match="both train and test: 'after 5 comes'"):
         load_task(folder)
+
+
+def test_a_metric_of_the_users_own_may_lie_beside_the_task(tmp_path):
+    folder = write_task(tmp_path / "task", metric="python:my_metric_of_tests.half")
+    (tmp_path / "task" / "my_metric_of_tests.py").write_text("def half(output, row):\n    return 0.5\n")
+    assert load_task(folder).score("test", ["x"] * 16).value == 0.5

@@ -311,14 +311,17 @@ def _read_program(path: Path):
 
 def _print_frontier(study) -> None:
     from taskbits.frontier import rows
+    from taskbits.report.scale import label
 
     found = rows(study.measurements())
     if not found:
         notes.print("No program was measured yet.")
         return
-    table = Table(title=f"{study.info['model']} ({study.info['state']}) on {study.info['task']}")
-    for column in ("bytes", "payload", "method", "settings", "validation", "test", "95% interval", "program"):
-        table.add_column(column, justify="right" if column in ("bytes", "payload") else "left")
+    table = Table(title=f"{label(study.info)} on {study.info['task']}", box=None)
+    for column in ("bytes", "payload", "method", "settings", "valid.", "test", "95%", "program"):
+        table.add_column(
+            column, no_wrap=column != "settings", justify="right" if column in ("bytes", "payload") else "left"
+        )
     for row in found:
         settings = " ".join(f"{name}={value}" for name, value in row["settings"].items())
         test = "" if row["test"] is None else f"{row['test']:.3f}"
@@ -330,7 +333,7 @@ def _print_frontier(study) -> None:
             settings,
             f"{row['validation']:.3f}",
             test,
-            f"{low:.3f} to {high:.3f}",
+            f"{low:.2f}–{high:.2f}",
             row["program"],
         )
     Console().print(table)

@@ -6,6 +6,7 @@ corpus metrics (BLEU, chrF) get sacrebleu's own bootstrap.
 
 import importlib
 import re
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -18,11 +19,11 @@ from taskbits.study import Score
 Scorer = Callable[[list[str], list[str], list[dict]], Score]
 
 
-def metric(name: str, pattern: str | None = None) -> Scorer:
+def metric(name: str, pattern: str | None = None, folder: str = "") -> Scorer:
     """The scorer behind a metric's name: `scorer(outputs, targets, rows) -> Score`.
 
     name: exact, regex (group 1 of `pattern` in output and target must agree), bleu, chrf, or
-    python:module.function, a function (output, row) -> float in [0, 1].
+    python:module.function, a function (output, row) -> float in [0, 1]; the module may lie in `folder`.
     Raises UserError if the name or the pattern is bad.
     """
     if name == "exact":
@@ -32,7 +33,7 @@ def metric(name: str, pattern: str | None = None) -> Scorer:
     if name in ("bleu", "chrf"):
         return _corpus(sacrebleu.BLEU if name == "bleu" else sacrebleu.CHRF)
     if name.startswith("python:"):
-        function = _import(name.removeprefix("python:"))
+        function = _import(name.removeprefix("python:"), folder)
         return _per_example(lambda output, target, row: function(output, row))
     raise UserError(f"unknown metric {name!r}: use exact, regex, bleu, chrf or python:module.function")
 
@@ -82,9 +83,12 @@ def _corpus(metric_class: type) -> Scorer:
     return score
 
 
-def _import(path: str) -> Callable:
+def _import(path: str, folder: str) -> Callable:
     module, _, name = path.rpartition(".")
+    sys.path.insert(0, folder)
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"metric python:{path} can't be imported: {error}") from error
+    finally:
+        sys.path.remove(folder)

@@ -166,7 +166,7 @@ class Trial:
 
     def finish(self, program: bytes, **measured) -> Measurement:
         """Write the program, then the measurement. `measured` holds Measurement's other fields."""
-        name = hashlib.sha256(program).hexdigest()[:16]
+        name = hashlib.sha256(program).hexdigest()[:12]
         measurement = Measurement(program=name, **measured)
         _write_atomically(self._study.path(name), program)
         record = asdict(measurement)

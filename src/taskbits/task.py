@@ -119,7 +119,7 @@ def load_task(spec: str, rows: int | None = None) -> Task:
     frame = Frame(
         prompt, tuple(_texts(settings, "stop", where)), _limit(settings, where), _completions(settings, target, where)
     )
-    scorer = metric(_text(settings, "metric", where), settings.get("pattern"))
+    scorer = metric(_text(settings, "metric", where), settings.get("pattern"), str(path.parent.resolve()))
     task = Task(
         settings.get("name") or path.parent.name,
         splits,
