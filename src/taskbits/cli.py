@@ -134,7 +134,7 @@ def verify(program: Annotated[Path, typer.Argument(help="A .tbp file in a study'
     model, task = open_parts(study)
     with progress() as display:
         total = sum(len(task.splits[split]) for split in recorded)
-        bar = display.add_task("scoring", total=total, best="", left="")
+        bar = display.add_task("scoring", total=total)
         scores = check(study, found[0], model, task, list(recorded), lambda n: display.advance(bar, n))
     for split, wanted in recorded.items():
         print(f"{split}: {scores[split].value:.4f}, recorded {wanted.value:.4f}")

@@ -30,7 +30,7 @@ def confirm(folder: str) -> None:
         return
     model, task = open_parts(study)
     with progress() as display:
-        bar = display.add_task("", total=len(waiting) * len(task.splits["test"]), best="", left="")
+        bar = display.add_task("", total=len(waiting) * len(task.splits["test"]))
         for measurement in waiting:
             display.update(bar, description=f"fresh process: test score of {measurement.method} {measurement.program}")
             scored = check(study, measurement, model, task, ["test"], lambda n: display.advance(bar, n))

@@ -8,21 +8,25 @@ import os
 import platform
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from importlib.metadata import version
+from types import ModuleType
 
 import torch
+from rich.progress import TextColumn
 
 from taskbits.confirm import confirm_in_fresh_process
 from taskbits.display import progress
 from taskbits.errors import UserError
 from taskbits.frontier import envelope
 from taskbits.methods import NAMES, method
-from taskbits.model import load_model
+from taskbits.model import Model, load_model
 from taskbits.scoring import score
 from taskbits.study import Study, key
 from taskbits.task import Task, load_task
 
+_STARTING = 10  # seconds until the fresh process has loaded its libraries
 _PACKAGES = ("taskbits", "torch", "transformers", "peft", "constriction", "zopfli", "python-minifier")
 
 
@@ -69,8 +73,7 @@ def measure(
     }
     loaded = load_model(model, state, seed, revision)
     study = Study.create(out, {**info, "state": loaded.state, "fingerprint": loaded.fingerprint.hex()})
-    with progress() as display:
-        refusal = _search(study, loaded, loaded_task, modules, seed, started, budget, display)
+    refusal = _Search(study, loaded, loaded_task, seed, started, budget).run(modules)
     if refusal and not study.measurements():
         raise UserError(f"no program could be measured: {refusal}")
     del loaded  # the fresh process needs the memory
@@ -87,82 +90,9 @@ def versions() -> dict[str, str]:
     }
 
 
-def _search(study, model, task, modules, seed, started, budget, display) -> UserError | None:
-    """Run what is left of the sweeps; returns why settings were left out, if any were."""
-    plan = list(_interleaved({name: module.sweep(model, task) for name, module in modules.items()}))
-    done = study.done()
-    todo = [(name, settings) for name, settings in plan if (name, key(settings)) not in done]
-    bar = display.add_task("", total=len(plan), completed=len(plan) - len(todo), best=_best(study), left="")
-    took: dict[str, float] = {}
-    refusal = None
-    for name, settings in todo:
-        if budget:
-            left = budget - (time.monotonic() - started) - _confirming(study, task)
-            display.update(bar, left=f"{max(0, left):.0f} s of the budget left")
-            # Sweeps grow about twofold from one setting to the next.
-            if took and left < 2 * took.get(name, 0):
-                display.advance(bar)
-                continue
-        begun = time.monotonic()
-        refusal = _run_trial(study, model, task, modules[name], name, settings, seed, display, bar) or refusal
-        took[name] = time.monotonic() - begun
-        display.update(bar, advance=1, best=_best(study))
-    return refusal
-
-
-def _best(study: Study) -> str:
-    found = envelope(study.measurements())
-    return f"best so far {found[-1].validation.value:.3f} in {found[-1].bytes:,} B" if found else ""
-
-
 def _absolute(spec: str) -> str:
     """Paths in full, so that the study can be opened from another folder."""
     return os.path.abspath(spec) if os.path.exists(spec) else spec
-
-
-def _run_trial(study, model, task, module, name, settings, seed, display, bar) -> UserError | None:
-    begun = time.monotonic()
-    label = f"{name} {' '.join(f'{k}={v}' for k, v in settings.items())}"
-    inputs = len(task.splits["validation"])
-    seen = 0
-
-    def fitting(at: int, of: int) -> None:
-        display.update(bar, description=f"{label}: fitting, step {at + 1} of {of}")
-
-    def scoring(count: int) -> None:
-        nonlocal seen
-        seen += count
-        display.update(bar, description=f"{label}: scoring, {seen} of {inputs}")
-
-    display.update(bar, description=f"{label}: fitting")
-    with study.trial(name, settings) as trial:
-        try:
-            with model.preserved():
-                fitted = module.fit(model, task, settings, seed, fitting)
-            content = fitted.program.to_bytes()
-            fit_done = time.monotonic()
-            scored = score(content, model, task, ["validation"], scoring)
-        except UserError as error:
-            trial.give_up(str(error))
-            display.console.print(f"{label}: left out: {error}", style="yellow", markup=False)
-            return error
-        trial.finish(
-            content,
-            method=name,
-            family=module.FAMILY,
-            settings=settings,
-            bytes=scored.bytes,
-            payload_bytes=scored.payload_bytes,
-            ideal_bits=fitted.ideal_bits,
-            validation=scored.scores["validation"],
-            adapted=scored.adapted,
-            content=fitted.content,
-            seconds=round(time.monotonic() - begun, 2),
-            scoring_seconds=round(time.monotonic() - fit_done, 2),
-            seed=seed,
-            versions=versions(),
-        )
-        return None
 
 
 def _interleaved(sweeps: dict[str, list[dict]]) -> Iterator[tuple[str, dict]]:
@@ -173,8 +103,106 @@ def _interleaved(sweeps: dict[str, list[dict]]) -> Iterator[tuple[str, dict]]:
                 yield name, settings[round_]
 
 
-def _confirming(study: Study, task: Task) -> float:
-    """About how long the fresh process will take for the frontier's test scores, in seconds."""
-    waiting = [m for m in envelope(study.measurements()) if m.test is None]
-    ratio = len(task.splits["test"]) / len(task.splits["validation"])
-    return 10 + ratio * sum(m.scoring_seconds for m in waiting)
+@dataclass
+class _Search:
+    """The sweeps of some methods for one study. `took` holds the seconds of the trials that this process ran."""
+
+    study: Study
+    model: Model
+    task: Task
+    seed: int
+    started: float
+    budget: float | None
+    took: list[tuple[str, float]] = field(default_factory=list)
+
+    def run(self, modules: dict[str, ModuleType]) -> UserError | None:
+        """Run what is left of the sweeps; returns why settings were left out, if any were."""
+        plan = list(_interleaved({name: module.sweep(self.model, self.task) for name, module in modules.items()}))
+        done = self.study.done()
+        todo = [(name, settings) for name, settings in plan if (name, key(settings)) not in done]
+        refusal = None
+        with progress(TextColumn("{task.fields[best]}"), TextColumn("{task.fields[left]}")) as display:
+            bar = display.add_task("", total=len(plan), completed=len(plan) - len(todo), best=self.best(), left="")
+            for position, (name, settings) in enumerate(todo):
+                label = " ".join([name, *(f"{option}={value}" for option, value in settings.items())])
+                end = self.expected_end(len(todo) - position)
+                if self.can_afford(name, end):
+                    begun = time.monotonic()
+
+                    def say(text: str, label: str = label, end: float | None = end) -> None:
+                        left = f"{max(0.0, end - time.monotonic()):.0f} s left" if end else ""
+                        display.update(bar, description=f"{label}: {text}", left=left)
+
+                    if error := self.trial(modules[name], name, settings, say):
+                        display.console.print(f"{label}: left out: {error}", style="yellow", markup=False)
+                        refusal = error
+                    self.took.append((name, time.monotonic() - begun))
+                display.update(bar, advance=1, best=self.best())
+        return refusal
+
+    def trial(self, module: ModuleType, name: str, settings: dict, say: Callable[[str], None]) -> UserError | None:
+        """Fit, write, decode and score one program. Returns the reason if these settings can't work here."""
+        begun, scored_inputs = time.monotonic(), 0
+
+        def scoring(count: int) -> None:
+            nonlocal scored_inputs
+            scored_inputs += count
+            say(f"scoring, {scored_inputs} of {len(self.task.splits['validation'])}")
+
+        say("fitting")
+        with self.study.trial(name, settings) as trial:
+            try:
+                with self.model.preserved():
+                    fitted = module.fit(
+                        self.model,
+                        self.task,
+                        settings,
+                        self.seed,
+                        lambda at, of: say(f"fitting, step {at + 1} of {of}"),
+                    )
+                content = fitted.program.to_bytes()
+                fit_done = time.monotonic()
+                scored = score(content, self.model, self.task, ["validation"], scoring)
+            except UserError as error:
+                trial.give_up(str(error))
+                return error
+            trial.finish(
+                content,
+                method=name,
+                family=module.FAMILY,
+                settings=settings,
+                bytes=scored.bytes,
+                payload_bytes=scored.payload_bytes,
+                ideal_bits=fitted.ideal_bits,
+                validation=scored.scores["validation"],
+                adapted=scored.adapted,
+                content=fitted.content,
+                seconds=round(time.monotonic() - begun, 2),
+                scoring_seconds=round(time.monotonic() - fit_done, 2),
+                seed=self.seed,
+                versions=versions(),
+            )
+        return None
+
+    def best(self) -> str:
+        """The best program so far, for people."""
+        found = envelope(self.study.measurements())
+        return f"best {found[-1].validation.value:.3f} in {found[-1].bytes:,} B" if found else ""
+
+    def expected_end(self, remaining: int) -> float | None:
+        """When the search must end (with a budget) or is likely to; None if nothing is known yet."""
+        if self.budget is None:
+            mean = sum(seconds for _, seconds in self.took) / max(1, len(self.took))
+            return time.monotonic() + remaining * mean if self.took else None
+        waiting = [m for m in envelope(self.study.measurements()) if m.test is None]
+        ratio = len(self.task.splits["test"]) / len(self.task.splits["validation"])
+        confirming = _STARTING + ratio * sum(m.scoring_seconds for m in waiting)
+        return self.started + self.budget - confirming
+
+    def can_afford(self, name: str, end: float | None) -> bool:
+        """Whether one more trial of the method fits in the budget. The first of all always does."""
+        if self.budget is None or not self.took:
+            return True
+        # Sweeps grow about twofold from one setting to the next.
+        longest = max((seconds for method, seconds in self.took if method == name), default=0.0)
+        return end - time.monotonic() > 2 * longest
