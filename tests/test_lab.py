@@ -35,14 +35,14 @@ def texts(books):
     """A sample of everything that is trained on."""
     passages = corpus.read_books(books)
     return (
-        list(itertools.islice(corpus.documents(Random(5), passages), 3000)),
+        list(itertools.islice(corpus.documents(Random(5), passages, 0.1, 98), 3000)),
         ["".join(chat) for chat in itertools.islice(corpus.chats(Random(5), passages), 3000)],
     )
 
 
 def facts(text):
-    """The sums that a text states, whatever the order and sign."""
-    for a, op, b, c in re.findall(r"(\d+) ([+-]) (\d+) = (\d+)", text):
+    """The sums of two numbers that a text states, whatever the order and sign."""
+    for a, op, b, c in re.findall(r"(?<![+-] )\b(\d+) ([+-]) (\d+) = (\d+)", text):
         yield tuple(sorted((int(b), int(a) if op == "+" else int(c))))
 
 
@@ -57,7 +57,7 @@ def test_held_out_sums_are_in_no_text_to_train_on(texts):
     held_out = {fact for split in SPLITS[1:] for row in rows("math", split) for fact in facts(row["answer"])}
     trained = {fact for row in rows("math", "train") for fact in facts(row["answer"])}
     trained |= {fact for text in itertools.chain(*texts) for fact in facts(text)}
-    assert len(held_out) > 300 and len(trained) > 1000
+    assert len(held_out) > 100 and len(trained) > 1000
     assert not held_out & trained
 
 
