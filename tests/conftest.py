@@ -1,14 +1,19 @@
 """A tiny model and a tiny task, so that the suite runs the real code path in seconds."""
 
+import io
 import json
+import os
 import subprocess
 import sys
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it: no test asks the hub
 
 import pytest
 import torch
 import transformers
 import yaml
 
+from taskbits import cli
 from taskbits.measure import measure
 from taskbits.methods import NAMES
 from taskbits.model import load_model
@@ -80,7 +85,23 @@ def measured(request, model_folder, task_folder, tmp_path_factory):
     return measure(model_folder, task_folder, str(out), methods=[request.param], budget=0.01)
 
 
-def taskbits(*arguments, **options):
+def fresh(*arguments):
     """Run the command line in a process of its own."""
     command = [sys.executable, "-m", "taskbits", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, **options)
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def taskbits(monkeypatch, capsys):
+    """Run the command line in this process, which has loaded the libraries already."""
+
+    def run(*arguments, input=""):
+        monkeypatch.setattr(sys, "argv", ["taskbits", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(input.encode())))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, ended.value.code, printed.out, printed.err)
+
+    return run

@@ -1,28 +1,23 @@
 """Bad input: one clear line on stderr, exit code 2, no traceback."""
 
 import json
-import sys
 
 import pytest
 from conftest import write_task
 
-from taskbits import cli
 from taskbits.methods import method
 from taskbits.task import load_task
 
 
 @pytest.fixture
-def refused(monkeypatch, capsys):
-    """Run the command line in this process; returns the one line that it printed on refusing."""
+def refused(taskbits):
+    """Run the command line; returns the one line that it printed on refusing."""
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["taskbits", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        printed = capsys.readouterr()
-        assert exit_.value.code == 2, printed
-        lines = [line for line in printed.err.splitlines() if line.startswith("taskbits: ")]
-        assert len(lines) == 1 and "Traceback" not in printed.err
+        result = taskbits(*arguments)
+        assert result.returncode == 2, result
+        lines = [line for line in result.stderr.splitlines() if line.startswith("taskbits: ")]
+        assert len(lines) == 1 and "Traceback" not in result.stderr
         return lines[0]
 
     return run

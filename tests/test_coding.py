@@ -19,7 +19,7 @@ def test_any_text_that_the_tokenizer_keeps_comes_back(model, text):
     except UserError:
         assert model.tokenizer.decode(model.tokenizer(text).input_ids) != text
         return
-    with torch.no_grad():
+    with model.preserved(), torch.no_grad():
         assert prompt.adapt(model.lm, model.tokenizer, coded.payload, **coded.settings) == text
 
 

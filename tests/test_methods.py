@@ -8,7 +8,7 @@ import numpy
 import pytest
 import torch
 import transformers
-from conftest import ROWS, taskbits, write_task
+from conftest import ROWS, fresh, write_task
 
 from taskbits.confirm import open_parts
 from taskbits.export import standalone
@@ -34,7 +34,7 @@ def test_fits_and_writes_a_small_container(measured, found):
     assert found.validation.n == ROWS["validation"] and found.test.n == ROWS["test"]
 
 
-def test_length_is_the_size_of_the_exported_file(measured, found, tmp_path):
+def test_length_is_the_size_of_the_exported_file(taskbits, measured, found, tmp_path):
     file = tmp_path / "alone.py"
     result = taskbits("export", measured.path(found.program), "--standalone", file)
     assert result.returncode == 0, result.stderr
@@ -42,12 +42,12 @@ def test_length_is_the_size_of_the_exported_file(measured, found, tmp_path):
 
 
 def test_verifies_in_a_fresh_process(measured, found):
-    result = taskbits("verify", measured.path(found.program))
+    result = fresh("verify", measured.path(found.program))
     assert result.returncode == 0, result.stderr
     assert f"{found.test.value:.4f}, recorded {found.test.value:.4f}" in result.stdout
 
 
-def test_standalone_file_gives_the_outputs_of_run(measured, found, model_folder, tmp_path):
+def test_standalone_file_gives_the_outputs_of_run(taskbits, measured, found, model_folder, tmp_path):
     model, task = open_parts(measured)
     file = tmp_path / "alone.py"
     file.write_bytes(standalone(Program.from_bytes(measured.path(found.program).read_bytes()), model.dtype))
@@ -65,7 +65,7 @@ def test_standalone_file_gives_the_outputs_of_run(measured, found, model_folder,
     assert alone.stdout == ours.stdout
 
 
-def test_refuses_another_model(measured, found):
+def test_refuses_another_model(taskbits, measured, found):
     arguments = ["--model", "lab:random", "--input", "-"]
     result = taskbits("run", measured.path(found.program), *arguments, input='{"question": "?"}\n')
     assert result.returncode == 2
@@ -103,7 +103,7 @@ def test_quantised_adapter_is_much_smaller_than_float16(model, task_folder):
 
 
 @pytest.mark.parametrize("bits", [2, 16])
-def test_peft_folder_gives_the_same_outputs(model_folder, task_folder, tmp_path, bits):
+def test_peft_folder_gives_the_same_outputs(taskbits, model_folder, task_folder, tmp_path, bits):
     import peft
 
     model, task = load_model(model_folder), load_task(task_folder)

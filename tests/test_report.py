@@ -29,7 +29,6 @@ def study(folder, programs=(), tested=True, **info):
         "fingerprint": "f00d",
         "metric": "regex",
         "versions": {"torch": "2.6.0"},
-        "command": "taskbits measure --task lab:math",
     } | info
     made = Study.create(folder, info)
     for count, value, family, content in programs:
@@ -118,7 +117,7 @@ def test_page_says_what_was_found(whole):
     assert "Half that score takes at most 4,000 bytes." in found.text
     assert f"taskbits run programs/{best.program}.tbp --model lab:pretrained --input" in found.text
     assert f"taskbits export programs/{best.program}.tbp --standalone" in found.text
-    assert "taskbits measure --task lab:math" in found.text and "torch 2.6.0" in found.text
+    assert "taskbits measure --model lab:pretrained --task lab:math" in found.text and "torch 2.6.0" in found.text
 
 
 def test_page_shows_every_frontier_program_and_what_it_is(whole):

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from conftest import taskbits
+from conftest import fresh
 
 from taskbits.errors import UserError
 from taskbits.measure import measure, parse_budget
@@ -123,5 +123,5 @@ def test_verify_notices_a_record_that_does_not_match(model_folder, task_folder, 
             "update trial_user_attributes set value_json = replace(value_json, ?, ?)",
             (f'"bytes": {found.bytes}', f'"bytes": {found.bytes - 1}'),
         )
-    result = taskbits("verify", study.path(found.program))
+    result = fresh("verify", study.path(found.program))
     assert result.returncode != 0 and "length" in result.stderr and "Traceback" not in result.stderr

@@ -71,7 +71,7 @@ class Model:
 
     @contextmanager
     def preserved(self) -> Iterator[None]:
-        """Whatever is done to the weights inside is undone at the end."""
+        """Whatever is done to the weights inside, or to which of them train, is undone at the end."""
         kept = [parameter.detach().clone() for parameter in self.lm.parameters()]
         try:
             yield
@@ -80,6 +80,7 @@ class Model:
                 for parameter, value in zip(self.lm.parameters(), kept, strict=True):
                     parameter.grad = None
                     parameter.copy_(value)
+            self.lm.requires_grad_(True)
 
     @contextmanager
     def single_precision(self) -> Iterator[None]:

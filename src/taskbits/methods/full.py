@@ -16,7 +16,7 @@ def sweep(model, task):
 
 
 def fit(model, task, settings, seed, progress):
-    key = (id(model), id(task), settings["steps"], settings["rate"], seed)
+    key = (model.fingerprint, task.fingerprint, settings["steps"], settings["rate"], seed)
     if key not in _trained:
         _trained.clear()
         _trained[key] = _changes(model, task, settings["steps"], settings["rate"], seed, progress)

@@ -75,7 +75,7 @@ def _selector(model, names: list[str]) -> str:
 
 def _factors(model, task, names, rank, steps, seed, progress) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Trained (name, left, right) for each matrix. The last one is kept: a sweep over bits trains once."""
-    key = (id(model), id(task), names, rank, steps, seed)
+    key = (model.fingerprint, task.fingerprint, names, rank, steps, seed)
     if key not in _trained:
         _trained.clear()
         _trained[key] = _train(model, task, names, rank, steps, seed, progress)
@@ -94,7 +94,6 @@ def _train(model, task, names, rank, steps, seed, progress) -> list[tuple[str, n
             state = peft.get_peft_model_state_dict(adapted)
         finally:
             adapted.unload()
-            model.lm.requires_grad_(True)
     factors = []
     for name in names:
         stem = f"base_model.model.{name.removesuffix('.weight')}.lora_"

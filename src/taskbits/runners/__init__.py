@@ -57,8 +57,6 @@ def adapt(model: Model, program: Program) -> str:
     except (ValueError, TypeError, OverflowError, ArithmeticError, RuntimeError, struct.error) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"the program's payload can't be decoded: {reason}") from error
-    finally:
-        model.lm.requires_grad_(True)
 
 
 def digest(model: Model, prefix: str) -> str:
