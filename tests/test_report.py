@@ -28,7 +28,6 @@ def study(folder, programs=(), tested=True, **info):
         "task": "lab:math",
         "fingerprint": "f00d",
         "metric": "regex",
-        "versions": {"torch": "2.6.0"},
     } | info
     made = Study.create(folder, info)
     for count, value, family, content in programs:
@@ -47,7 +46,7 @@ def study(folder, programs=(), tested=True, **info):
                 seconds=1.0,
                 scoring_seconds=0.5,
                 seed=0,
-                versions={},
+                versions={"torch": "2.6.0"},
             )
     if tested:
         for m in envelope(made.measurements()):
