@@ -1,6 +1,6 @@
 """The laboratory's three tasks given its three models: what each program's length is at the same level.
 
-    python benchmarks/laboratory.py [--quick] [--budget 4m] [--out DIR] [--task math ...]
+    python benchmarks/laboratory.py [--quick] [--out DIR] [--task math ...]
 
 The level is the one that the best pre-trained program reaches, minus its interval. Draws one comparison a task into
 --out and ends with one JSON line. Studies that are there already are gone on with.
@@ -12,12 +12,12 @@ import tempfile
 from pathlib import Path
 
 from taskbits.frontier import complexity, envelope
-from taskbits.measure import measure, parse_budget
+from taskbits.measure import measure
 from taskbits.report.figure import draw_comparison
 from taskbits.study import Study
 
 ROOT = Path(__file__).parent.parent
-STATES = ("random", "pretrained", "posttrained")
+BUDGETS = {"random": 540.0, "pretrained": 240.0, "posttrained": 120.0}  # seconds; a random model trains longest
 
 
 def level(study: Study) -> float:
@@ -28,17 +28,18 @@ def level(study: Study) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--budget", default="4m")
     parser.add_argument("--out", type=Path, default=ROOT / "build/laboratory")
     parser.add_argument("--task", nargs="*", default=["math", "translation", "instruction"])
     options = parser.parse_args()
-    limits = {"budget": parse_budget(options.budget)}
-    out = options.out
+    budgets, rows, out = BUDGETS, None, options.out
     if options.quick:
-        limits, out = {"budget": 20.0, "rows": 40}, Path(tempfile.mkdtemp())
+        budgets, rows, out = dict.fromkeys(BUDGETS, 20.0), 40, Path(tempfile.mkdtemp())
     headline = {"benchmark": "laboratory", "quick": options.quick}
     for task in options.task:
-        studies = {state: measure(f"lab:{state}", f"lab:{task}", str(out / task / state), **limits) for state in STATES}
+        studies = {
+            state: measure(f"lab:{state}", f"lab:{task}", str(out / task / state), budget=budget, rows=rows)
+            for state, budget in budgets.items()
+        }
         draw_comparison(list(studies.values()), out / f"{task}.png")
         reach = level(studies["pretrained"])
         found = {state: complexity(study.measurements(), reach) for state, study in studies.items()}

@@ -5,7 +5,7 @@ set -eu
 bin=${1:-.venv/bin}
 out=demo
 for name in posttrained pretrained random; do
-    "$bin/taskbits" measure --model "lab:$name" --task lab:math --out "$out/$name" --budget 65s
+    "$bin/taskbits" measure --model "lab:$name" --task lab:math --out "$out/$name" --budget 62s --rows 150
 done
 "$bin/taskbits" compare "$out/random" "$out/pretrained" "$out/posttrained" --picture "$out/comparison.png"
 "$bin/taskbits" report "$out/pretrained"

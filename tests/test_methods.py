@@ -97,7 +97,7 @@ def test_quantised_adapter_is_much_smaller_than_float16(model, task_folder):
     sizes = {}
     for bits in (16, 2):
         with model.preserved():
-            settings = {"rank": 2, "target": "blocks", "steps": 20, "bits": bits}
+            settings = {"rank": 2, "target": "blocks", "steps": 20, "rate": 5e-3, "bits": bits}
             sizes[bits] = len(method("lora").fit(model, task, settings, 0, nothing).program.payload)
     assert sizes[2] * 5 < sizes[16]
 
@@ -108,7 +108,7 @@ def test_peft_folder_gives_the_same_outputs(taskbits, model_folder, task_folder,
 
     model, task = load_model(model_folder), load_task(task_folder)
     with model.preserved():
-        settings = {"rank": 2, "target": "blocks", "steps": 40, "bits": bits}
+        settings = {"rank": 2, "target": "blocks", "steps": 40, "rate": 5e-3, "bits": bits}
         program = method("lora").fit(model, task, settings, 0, nothing).program
     (tmp_path / "lora.tbp").write_bytes(program.to_bytes())
     result = taskbits("export", tmp_path / "lora.tbp", "--peft", tmp_path / "peft", "--model", model_folder)

@@ -26,6 +26,7 @@ from taskbits.scoring import score
 from taskbits.study import Study, key
 from taskbits.task import Task, load_task
 
+_PROBE = 2  # seconds of fitting before its whole time is guessed from them
 _STARTING = 10  # seconds until the fresh process has loaded its libraries
 _PACKAGES = ("taskbits", "torch", "transformers", "peft", "constriction", "zopfli", "python-minifier")
 
@@ -103,6 +104,10 @@ def _interleaved(sweeps: dict[str, list[dict]]) -> Iterator[tuple[str, dict]]:
                 yield name, settings[round_]
 
 
+class _TooLong(Exception):
+    """A trial would not end within the budget."""
+
+
 @dataclass
 class _Search:
     """The sweeps of some methods for one study. `took` holds the seconds of the trials that this process ran."""
@@ -120,29 +125,44 @@ class _Search:
         plan = list(_interleaved({name: module.sweep(self.model, self.task) for name, module in modules.items()}))
         done = self.study.done()
         todo = [(name, settings) for name, settings in plan if (name, key(settings)) not in done]
-        refusal = None
+        refusal, too_long = None, set()
         with progress(TextColumn("{task.fields[best]}"), TextColumn("{task.fields[left]}")) as display:
             bar = display.add_task("", total=len(plan), completed=len(plan) - len(todo), best=self.best(), left="")
             for position, (name, settings) in enumerate(todo):
                 label = " ".join([name, *(f"{option}={value}" for option, value in settings.items())])
                 end = self.expected_end(len(todo) - position)
-                if self.can_afford(name, end):
+                if name not in too_long and self.can_afford(name, end):
                     begun = time.monotonic()
 
                     def say(text: str, label: str = label, end: float | None = end) -> None:
                         left = f"{max(0.0, end - time.monotonic()):.0f} s left" if end else ""
                         display.update(bar, description=f"{label}: {text}", left=left)
 
-                    if error := self.trial(modules[name], name, settings, say):
-                        display.console.print(f"{label}: left out: {error}", style="yellow", markup=False)
-                        refusal = error
+                    try:
+                        if error := self.trial(modules[name], name, settings, say, end):
+                            display.console.print(f"{label}: left out: {error}", style="yellow", markup=False)
+                            refusal = error
+                    except _TooLong:
+                        display.console.print(f"{label}: does not fit in the budget", style="yellow", markup=False)
+                        too_long.add(name)
                     self.took.append((name, time.monotonic() - begun))
                 display.update(bar, advance=1, best=self.best())
         return refusal
 
-    def trial(self, module: ModuleType, name: str, settings: dict, say: Callable[[str], None]) -> UserError | None:
-        """Fit, write, decode and score one program. Returns the reason if these settings can't work here."""
+    def trial(
+        self, module: ModuleType, name: str, settings: dict, say: Callable[[str], None], end: float | None
+    ) -> UserError | None:
+        """Fit, write, decode and score one program. Returns the reason if these settings can't work here.
+
+        Raises _TooLong as soon as the fitting is seen to last beyond `end`, unless nothing else was tried yet.
+        """
         begun, scored_inputs = time.monotonic(), 0
+
+        def fitting(at: int, of: int) -> None:
+            say(f"fitting, step {at + 1} of {of}")
+            spent = time.monotonic() - begun
+            if self.budget and self.took and at and spent > _PROBE and begun + spent * of / at > end:
+                raise _TooLong
 
         def scoring(count: int) -> None:
             nonlocal scored_inputs
@@ -153,13 +173,7 @@ class _Search:
         with self.study.trial(name, settings) as trial:
             try:
                 with self.model.preserved():
-                    fitted = module.fit(
-                        self.model,
-                        self.task,
-                        settings,
-                        self.seed,
-                        lambda at, of: say(f"fitting, step {at + 1} of {of}"),
-                    )
+                    fitted = module.fit(self.model, self.task, settings, self.seed, fitting)
                 content = fitted.program.to_bytes()
                 fit_done = time.monotonic()
                 scored = score(content, self.model, self.task, ["validation"], scoring)
@@ -203,6 +217,5 @@ class _Search:
         """Whether one more trial of the method fits in the budget. The first of all always does."""
         if self.budget is None or not self.took:
             return True
-        # Sweeps grow about twofold from one setting to the next.
         longest = max((seconds for method, seconds in self.took if method == name), default=0.0)
-        return end - time.monotonic() > 2 * longest
+        return end - time.monotonic() > longest

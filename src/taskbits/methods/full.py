@@ -5,14 +5,13 @@ from taskbits.methods import fitted
 from taskbits.training import batches, train
 
 FAMILY = "parametric"
-_BATCH = 32
+_BATCH = 16
 _trained: dict[tuple, list] = {}
 
 
 def sweep(model, task):
-    return [
-        {"steps": steps, "rate": 1e-3, "spread": spread} for steps in (200, 800, 3200) for spread in (1.0, 0.4, 4.0)
-    ]
+    trainings = [(200, 1e-3), (600, 3e-3), (1800, 3e-3), (5400, 3e-3)]
+    return [{"steps": steps, "rate": rate, "spread": spread} for steps, rate in trainings for spread in (1.0, 0.4)]
 
 
 def fit(model, task, settings, seed, progress):

@@ -17,24 +17,32 @@ from taskbits.methods import fitted
 from taskbits.training import batches, train
 
 FAMILY = "parametric"
-_BATCH = 16
-_RATE = 5e-3
+_BATCH = 8
 _trained: dict[tuple, list] = {}
 
 
 def sweep(model, task):
-    shapes = [(1, "attn", 100), (1, "blocks", 200), (4, "blocks", 200), (8, "blocks", 400)]
+    # Few numbers take large steps; a larger model may need the smaller rate.
+    shapes = [
+        (1, "attn", 100, 2e-2),
+        (1, "attn", 200, 2e-2),
+        (1, "blocks", 200, 1e-2),
+        (1, "attn", 200, 5e-3),
+        (2, "blocks", 300, 1e-2),
+        (4, "blocks", 300, 5e-3),
+        (8, "blocks", 400, 5e-3),
+    ]
     return [
-        {"rank": rank, "target": target, "steps": steps, "bits": bits}
-        for rank, target, steps in shapes
+        {"rank": rank, "target": target, "steps": steps, "rate": rate, "bits": bits}
+        for rank, target, steps, rate in shapes
         if _matrices(model, target)
-        for bits in (3, 2, 1, 16)
+        for bits in (2, 1, 3, 16)
     ]
 
 
 def fit(model, task, settings, seed, progress):
     rank, names = settings["rank"], _matrices(model, settings["target"])
-    factors = _factors(model, task, tuple(names), rank, settings["steps"], seed, progress)
+    factors = _factors(model, task, tuple(names), rank, settings["steps"], settings["rate"], seed, progress)
     values = np.concatenate([np.concatenate([left.ravel(), right.ravel()]) for _, left, right in factors])
     shared = {"target": _selector(model, names), "rank": rank}
     content = {"tensors": {name: [left.shape[0], right.shape[1]] for name, left, right in factors}, "rank": rank}
@@ -73,16 +81,16 @@ def _selector(model, names: list[str]) -> str:
     raise UserError("method lora finds nothing that tells this model's matrices from its other parameters by name")
 
 
-def _factors(model, task, names, rank, steps, seed, progress) -> list[tuple[str, np.ndarray, np.ndarray]]:
+def _factors(model, task, names, rank, steps, rate, seed, progress) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Trained (name, left, right) for each matrix. The last one is kept: a sweep over bits trains once."""
-    key = (model.fingerprint, task.fingerprint, names, rank, steps, seed)
+    key = (model.fingerprint, task.fingerprint, names, rank, steps, rate, seed)
     if key not in _trained:
         _trained.clear()
-        _trained[key] = _train(model, task, names, rank, steps, seed, progress)
+        _trained[key] = _train(model, task, names, rank, steps, rate, seed, progress)
     return _trained[key]
 
 
-def _train(model, task, names, rank, steps, seed, progress) -> list[tuple[str, np.ndarray, np.ndarray]]:
+def _train(model, task, names, rank, steps, rate, seed, progress) -> list[tuple[str, np.ndarray, np.ndarray]]:
     torch.manual_seed(seed)
     config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=[n.removesuffix(".weight") for n in names])
     shapes = {name: weight.shape for name, weight in model.lm.named_parameters()}
@@ -90,7 +98,7 @@ def _train(model, task, names, rank, steps, seed, progress) -> list[tuple[str, n
         adapted = peft.get_peft_model(model.lm, config)
         try:
             trainable = [p for p in adapted.parameters() if p.requires_grad]
-            train(model, trainable, batches(model, task, _BATCH, steps, seed), steps, _RATE, progress)
+            train(model, trainable, batches(model, task, _BATCH, steps, seed), steps, rate, progress)
             state = peft.get_peft_model_state_dict(adapted)
         finally:
             adapted.unload()

@@ -13,7 +13,7 @@ _STEPS = 32  # at least so many steps, however few the examples are
 
 def sweep(model, task):
     sizes = [n for n in (4, 8, 16, 32, 64, 128, 256, 512, 1024) if n <= len(task.splits["train"])]
-    return [{"n": n, "rate": rate} for n in sizes for rate in (1e-3, 1e-4)]
+    return [{"n": n, "rate": rate} for n in sizes for rate in (1e-3, 3e-4)]
 
 
 def fit(model, task, settings, seed, progress):
