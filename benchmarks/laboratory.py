@@ -17,7 +17,7 @@ from taskbits.report.figure import draw_comparison
 from taskbits.study import Study
 
 ROOT = Path(__file__).parent.parent
-BUDGETS = {"random": 540.0, "pretrained": 240.0, "posttrained": 120.0}  # seconds; a random model trains longest
+BUDGETS = {"random": 300.0, "pretrained": 180.0, "posttrained": 60.0}  # seconds; a random model trains longest
 
 
 def level(study: Study) -> float:

@@ -1,6 +1,7 @@
 """Tasks, splits, templates and metrics."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import yaml
@@ -50,6 +51,14 @@ def test_hashed_splits_never_move_when_rows_are_added(tmp_path):
 def test_metrics(name, pattern, output, target, value):
     score = metric(name, pattern)([output] * 20, [target] * 20, [{}] * 20)
     assert score.value == pytest.approx(value) and 0 <= score.low <= score.value <= score.high <= 1
+
+
+@pytest.mark.parametrize("name", ["bleu", "chrf"])
+def test_corpus_scores_have_an_interval_and_can_be_stored(name):
+    targets = [f"the {animal} sat on the mat" for animal in ("cat", "dog", "old horse", "frog")] * 5
+    score = metric(name)(["the cat sat on the mat"] * 20, targets, [{}] * 20)
+    assert 0 < score.low < score.value < score.high < 1
+    assert json.loads(json.dumps(asdict(score))) == asdict(score)
 
 
 def test_intervals_are_wilson_for_accuracies():

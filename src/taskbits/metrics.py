@@ -75,7 +75,7 @@ def _corpus(metric_class: type) -> Scorer:
     def score(outputs, targets, rows):
         result = metric_class().corpus_score(outputs, [targets], n_bootstrap=1000)
         value, low, high = (
-            min(1.0, max(0.0, percent / 100))
+            min(1.0, max(0.0, float(percent) / 100))
             for percent in (result.score, result._mean - result._ci, result._mean + result._ci)
         )
         return Score(value, min(low, value), max(high, value), len(outputs))
