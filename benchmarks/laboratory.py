@@ -17,7 +17,12 @@ from taskbits.report.figure import draw_comparison
 from taskbits.study import Study
 
 ROOT = Path(__file__).parent.parent
-BUDGETS = {"random": 300.0, "pretrained": 180.0, "posttrained": 60.0}  # seconds; a random model trains longest
+# Methods (None: all) and seconds. A random model gets time to train all of its weights.
+SEARCHES = {
+    "random": [(None, 120.0), (["full"], 900.0)],
+    "pretrained": [(None, 240.0)],
+    "posttrained": [(None, 90.0)],
+}
 
 
 def level(study: Study) -> float:
@@ -31,15 +36,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "build/laboratory")
     parser.add_argument("--task", nargs="*", default=["math", "translation", "instruction"])
     options = parser.parse_args()
-    budgets, rows, out = BUDGETS, None, options.out
+    searches, rows, out = SEARCHES, None, options.out
     if options.quick:
-        budgets, rows, out = dict.fromkeys(BUDGETS, 20.0), 40, Path(tempfile.mkdtemp())
+        searches, rows, out = dict.fromkeys(SEARCHES, [(None, 20.0)]), 40, Path(tempfile.mkdtemp())
     headline = {"benchmark": "laboratory", "quick": options.quick}
     for task in options.task:
-        studies = {
-            state: measure(f"lab:{state}", f"lab:{task}", str(out / task / state), budget=budget, rows=rows)
-            for state, budget in budgets.items()
-        }
+        studies = {}
+        for state, search in searches.items():
+            for methods, budget in search:
+                study = measure(
+                    f"lab:{state}", f"lab:{task}", str(out / task / state), methods=methods, budget=budget, rows=rows
+                )
+            studies[state] = study
         draw_comparison(list(studies.values()), out / f"{task}.png")
         reach = level(studies["pretrained"])
         found = {state: complexity(study.measurements(), reach) for state, study in studies.items()}
