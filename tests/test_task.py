@@ -61,6 +61,13 @@ def test_corpus_scores_have_an_interval_and_can_be_stored(name):
     assert json.loads(json.dumps(asdict(score))) == asdict(score)
 
 
+@pytest.mark.parametrize("name", ["bleu", "chrf"])
+def test_corpus_scores_of_outputs_that_hardly_match_have_an_interval(name):
+    score = metric(name)(["zzz"] * 19 + ["the cat sat on the mat"], ["the cat sat on the mat"] * 20, [{}] * 20)
+    assert 0 <= score.low <= score.value < score.high < 0.5
+    assert metric(name)([""] * 5, ["the cat"] * 5, [{}] * 5).value == 0
+
+
 def test_intervals_are_wilson_for_accuracies():
     outputs = ["a"] * 7 + ["b"] * 3
     score = metric("exact")(outputs, ["a"] * 10, [{}] * 10)

@@ -1,7 +1,7 @@
 """From outputs to a score in [0, 1] with a 95% interval.
 
 Per-example metrics get a Wilson interval where every value is 0 or 1 and a bootstrap interval otherwise;
-corpus metrics (BLEU, chrF) get sacrebleu's own bootstrap.
+corpus metrics (BLEU, chrF) get a bootstrap over segments.
 """
 
 import importlib
@@ -17,6 +17,8 @@ from taskbits.errors import UserError
 from taskbits.study import Score
 
 Scorer = Callable[[list[str], list[str], list[dict]], Score]
+
+RESAMPLES = 1000
 
 
 def metric(name: str, pattern: str | None = None, folder: str = "") -> Scorer:
@@ -73,12 +75,15 @@ def _regex(pattern: str | None) -> Callable:
 
 def _corpus(metric_class: type) -> Scorer:
     def score(outputs, targets, rows):
-        result = metric_class().corpus_score(outputs, [targets], n_bootstrap=1000)
-        value, low, high = (
-            min(1.0, max(0.0, float(percent) / 100))
-            for percent in (result.score, result._mean - result._ci, result._mean + result._ci)
-        )
-        return Score(value, min(low, value), max(high, value), len(outputs))
+        judge = metric_class()
+        value = judge.corpus_score(outputs, [targets]).score / 100
+        # Resampled here: sacrebleu's own interval raises TypeError when only some of the samples match anything.
+        segments = np.array(judge._extract_corpus_statistics(outputs, [targets]))
+        samples = np.random.default_rng(0).integers(len(segments), size=(RESAMPLES, len(segments)))
+        resampled = [judge._compute_score_from_stats(segments[sample].sum(axis=0)).score / 100 for sample in samples]
+        low, high = np.quantile(resampled, (0.025, 0.975))
+        # sacrebleu's rounding may lead a hair over 1.
+        return Score(*(min(1.0, float(number)) for number in (value, min(low, value), max(high, value))), len(outputs))
 
     return score
 
