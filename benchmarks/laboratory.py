@@ -2,8 +2,8 @@
 
     python benchmarks/laboratory.py [--quick] [--out DIR] [--task math ...]
 
-The level is the one that the best pre-trained program reaches, minus its interval. Draws one comparison a task into
---out and ends with one JSON line. Studies that are there already are gone on with.
+The level is the one that the best pre-trained program reaches, minus its interval; the ratios at round levels follow.
+Draws one comparison a task into --out and ends with one JSON line. Studies that are there already are gone on with.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from taskbits.frontier import complexity, envelope
+from taskbits.frontier import complexity, envelope, ratios
 from taskbits.measure import measure
 from taskbits.report.figure import draw_comparison
 from taskbits.study import Study
@@ -59,6 +59,8 @@ def main() -> None:
                 f"{task:12} {state:12} {f'{program.bytes:,} B by {program.method}' if program else 'not reached':28}"
                 f" best {best.test.value:.3f} in {best.bytes:,} B"
             )
+        lengths = ratios({state: study.measurements() for state, study in studies.items()})
+        headline[task]["bytes_at"] = {row["level"]: row["bytes"] for row in lengths}
     print(json.dumps(headline))
 
 

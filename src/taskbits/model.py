@@ -94,19 +94,12 @@ class Model:
 
     def save(self, folder: Path | str) -> None:
         """Write it as a Hugging Face folder in float32, so that a standalone program can be given it as M."""
-        lm = self.lm
-        # A model read from GGUF refuses to be saved until it forgets that it was quantised.
-        if getattr(lm.config, "quantization_config", None) is not None:
-            del lm.config.quantization_config
-        lm.is_quantized, lm.hf_quantizer = False, None
-        dtype = lm.dtype
         try:
-            lm.float().save_pretrained(folder)
+            with self.single_precision():
+                self.lm.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
         except OSError as error:
             raise UserError(f"cannot write to {folder}: {error}") from error
-        finally:
-            lm.to(dtype)
 
 
 def load_model(spec: str, state: str = "given", seed: int = 0, revision: str | None = None) -> Model:
@@ -142,10 +135,19 @@ def load_model(spec: str, state: str = "given", seed: int = 0, revision: str | N
             f"unknown model {spec}: not a folder with config.json, a .gguf file, lab:random, lab:pretrained, "
             f"lab:posttrained, nor a hub id that can be reached ({reason})"
         ) from error
+    if "gguf_file" in arguments:
+        _forget_quantization(lm)
     if lm.num_parameters() <= _FLOAT64_LIMIT:
         lm = lm.double()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Model(lm.to(device).eval(), tokenizer, spec, state, seed if state == "random" else 0, revision)
+
+
+def _forget_quantization(lm: torch.nn.Module) -> None:
+    """Weights read from GGUF are plain floats by now, but transformers still refuses to cast or save them."""
+    lm.is_quantized, lm.hf_quantizer = False, None
+    if hasattr(lm.config, "quantization_config"):
+        del lm.config.quantization_config
 
 
 def weights_digest(lm: torch.nn.Module) -> bytes:

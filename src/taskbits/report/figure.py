@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from taskbits.errors import UserError
 from taskbits.frontier import envelope
-from taskbits.report.scale import FAMILIES, bounds, label, score_limit, size, ticks
+from taskbits.report.scale import FAMILIES, bounds, label, metric, score_limit, size, ticks
 from taskbits.study import Measurement, Study
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; markers differ too, for black and white.
@@ -80,7 +80,7 @@ def _start(title: str, info: dict, measured: list[Measurement]) -> tuple[Figure,
     axes.set_title(textwrap.fill(title, 50), loc="left")
     axes.set_xlabel("length of the program, in bytes (log scale)")
     split = "test" if any(m.test for m in measured) else "validation"
-    axes.set_ylabel(f"{split} score ({info['metric']})" if info.get("metric") else f"{split} score")
+    axes.set_ylabel(f"{split} score{metric(info)}")
     if not measured:
         axes.text(0.5, 0.5, "nothing measured yet", transform=axes.transAxes, ha="center", color=_GREY)
     return figure, axes

@@ -16,7 +16,7 @@ from taskbits.errors import UserError
 from taskbits.frontier import complexity, envelope, rows
 from taskbits.report import chart
 from taskbits.report.markup import Markup, escape, h, join
-from taskbits.report.scale import label
+from taskbits.report.scale import label, metric
 from taskbits.study import Measurement, Score, Study
 
 
@@ -51,11 +51,10 @@ def _answer(info: dict, measured: list[Measurement]) -> Markup:
     programs = envelope(measured)
     first, best = programs[0], programs[-1]
     score, split = (best.test, "test") if best.test else (best.validation, "validation")
-    metric = f" ({info['metric']})" if info.get("metric") else ""
     lead = h(
         "p",
         h("strong", f"At most {best.bytes:,} bytes"),
-        f" bring it to a score of {score.value:.3f}{metric}: a program of that size exists, and this is "
+        f" bring it to a score of {score.value:.3f}{metric(info)}: a program of that size exists, and this is "
         f"its score on {score.n:,} {split} examples (95% interval {score.low:.3f} to {score.high:.3f}).",
         class_="lead",
     )

@@ -11,6 +11,11 @@ def label(info: dict) -> str:
     return f"{info['model']}{seed}"
 
 
+def metric(info: dict) -> str:
+    """The metric of a study after its score, " (chrf)"; of a user's own, the function's name without its module."""
+    return f" ({info['metric'].rpartition('.')[2]})" if info.get("metric") else ""
+
+
 def size(count: float) -> str:
     """A round number of bytes for an axis: 500 B, 2 KB, 10 MB (in thousands)."""
     for unit in ("B", "KB", "MB", "GB"):
