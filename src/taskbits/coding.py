@@ -35,22 +35,27 @@ def text_tokens(model: Model, text: str) -> list[int]:
     return tokens
 
 
-@torch.no_grad()
 def encode_text(model: Model, text: str) -> Coded:
-    """Code a text under the model, for the runner `prompt`. Raises UserError if it is longer than the context."""
+    """Code a text under the model, for the runner `prompt`. Raises UserError if it can't be coded so."""
     tokens = text_tokens(model, text)
-    if len(tokens) >= model.context:
-        raise UserError(f"a text of {len(tokens)} tokens is longer than the model's context of {model.context}")
-    encoder, cache, last, costs = _queue.RangeEncoder(), None, model.start, []
-    for token in tokens:
-        step = model.lm(torch.tensor([[last]]).to(model.lm.device), past_key_values=cache)
-        cache, last = step.past_key_values, token
-        chances = step.logits[0, -1].softmax(0, float).cpu().numpy()
+    if not 0 < len(tokens) < model.context:
+        raise UserError(f"a text of {len(tokens)} tokens can't be coded: the model's context has {model.context}")
+    encoder, costs = _queue.RangeEncoder(), []
+
+    def steer(written: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        token = tokens[len(costs)]
+        chances = scores[0].softmax(0, float).cpu().numpy()
         encoder.encode(token, _models.Categorical(chances, perfect=False))
         costs.append(-math.log2(max(chances[token], 1e-300)))
+        return scores.scatter(1, written * 0 + token, 9e9)
+
+    written = model.pipe(model.start, max_new_tokens=len(tokens), do_sample=False, logits_processor=[steer])
+    whole = model.start + text
+    if written[0]["generated_text"] != whole:
+        raise UserError(f"the model can't be made to write the text that begins {text[:40]!r}")
     pieces = [[model.tokenizer.decode([token]), round(cost, 2)] for token, cost in zip(tokens, costs, strict=True)]
     settings = {"start": model.start, "count": len(tokens)}
-    return Coded(_payload(encoder), settings, sum(costs), {"text": text, "tokens": pieces})
+    return Coded(_payload(encoder), settings, sum(costs), {"text": whole, "tokens": pieces})
 
 
 def encode_examples(model: Model, texts: list[str], rows: int, epochs: int, rate: float, progress) -> Coded:

@@ -1,17 +1,13 @@
-"""From a program to files that run without taskbits: the standalone file, whose size is the program's length.
+"""From a program to a file that runs without taskbits: the standalone file, whose size is the program's length.
 
-The build is deterministic: the bodies of the runner's functions are joined (`taskbits.inline`), minified and
-compressed, and the smallest of three containers is taken:
+    payload | zip application: the bodies of the face's and the runner's functions, joined, minified and compressed
 
-    plain source | source that decompresses itself from a text literal | a zip application behind the payload
+The build is deterministic.
 """
 
-import ast
 import functools
-import io
-import itertools
 import json
-import zipfile
+import struct
 
 import zopfli.zlib
 
@@ -29,59 +25,46 @@ def standalone(program: Program, dtype: str) -> bytes:
 @functools.lru_cache(maxsize=64)
 def _build(name: str, settings: str, payload: bytes, frame: Frame, dtype: str) -> bytes:
     module = runner(name)
-
-    def source(data: str) -> bytes:
-        constants = {**json.loads(settings), "data": ast.parse(data, mode="eval").body}
-        statements = inline.body(face.load, {"DTYPE": dtype})
-        statements += inline.body(module.adapt, constants, result="prefix")
-        statements += inline.body(
-            face.choose if frame.choices else face.generate,
-            {
-                "PROMPT": template.as_percent(frame.prompt),
-                "STOP": frame.stop,
-                "CHOICES": frame.choices,
-                "MAX_NEW_TOKENS": frame.max_new_tokens,
-            },
-        )
-        return inline.script([face, module], statements)
-
-    if not payload:
-        plain = source("b''")
-        return min(plain, _in_literal(_deflate(plain), b""), _in_zip(plain, b""), key=len)
-    in_zip = _in_zip(source(f"open(sys.argv[0],'rb').read({len(payload)})"), payload)
-    # The code names the place behind it where the payload begins, so that its length depends on itself.
-    for place in itertools.count(len(_deflate(source("z[999:]"))) - 2):
-        code = _deflate(source(f"z[{place}:]"))
-        if len(code) <= place:
-            return min(in_zip, _in_literal(code.ljust(place, b" "), payload), key=len)
+    statements = inline.body(face.load, {"DTYPE": dtype, "WORD": module.WORD})
+    statements += inline.body(module.adapt, json.loads(settings), result="prefix")
+    statements += inline.body(
+        face.choose if frame.choices else face.generate,
+        {
+            "PROMPT": template.as_percent(frame.prompt),
+            "STOP": frame.stop,
+            "CHOICES": frame.choices,
+            "MAX_NEW_TOKENS": frame.max_new_tokens,
+        },
+    )
+    return payload + _application(_deflate(inline.script([face, module], statements)))
 
 
-def _in_literal(code: bytes, payload: bytes) -> bytes:
-    """Source with a latin-1 literal that holds the compressed code and, behind it, the payload."""
-    literal = min((_quote(code + payload, quote) for quote in ("'", '"', "'''", '"""')), key=len)
-    if payload:
-        return b"#coding:L1\nfrom zlib import*\nz=" + literal + b".encode('L1')\nexec(decompress(z,-15))"
-    return b"#coding:L1\nfrom zlib import*\nexec(decompress(" + literal + b".encode('L1'),-15))"
+def _application(code: bytes) -> bytes:
+    """A zip application of 68 bytes and the code, which is a raw deflate stream; any bytes may stand before it.
 
-
-def _quote(content: bytes, quote: str) -> bytes:
-    """The bytes as a Python literal in latin-1, with an escape only where one is needed."""
-    escapes = {0: b"\\0", 13: b"\\r", 92: b"\\\\", ord(quote[0]): b"\\" + quote[:1].encode()}
-    if len(quote) == 1:
-        escapes[10] = b"\\n"
-    out = bytearray()
-    for byte, following in zip(content, content[1:] + b" ", strict=True):
-        digit_follows = byte == 0 and following in b"01234567"
-        out += b"\\000" if digit_follows else escapes.get(byte) or bytes([byte])
-    return quote.encode() + bytes(out) + quote.encode()
-
-
-def _in_zip(source: bytes, payload: bytes) -> bytes:
-    """A zip application; Python allows bytes before it."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("__main__.py"), source, zipfile.ZIP_DEFLATED, 9)
-    return payload + buffer.getvalue()
+    What Python's zipimport reads of a zip file's three headers fits into one of them and ten bytes: the local header
+    begins ten bytes before the central one and ends in its checksum, and the end record lies in the central header's
+    sizes and attributes, where nothing looks at the numbers that it puts there.
+    """
+    name, comment = b"__main__.py", b"\0"  # a comment of one byte, since its size is also the number of entries
+    header = struct.pack(
+        "<4s4xHH4xHHI4sHHHHIHI",
+        b"PK\1\2",
+        0,  # flags
+        8,  # deflate
+        38,  # checksum, as the local header's sizes of name and extra field: the way to the code
+        0,
+        len(code),
+        b"PK\5\6",  # size of the source, as the end record's signature; from here it reads on:
+        len(name),
+        0,
+        len(comment),  # number of entries
+        0,
+        24,  # attributes, as the size of the directory: the way back to its beginning
+        10,  # attributes, as the place of the directory: the way back to the local header
+        0,  # place of the local header
+    )
+    return b"PK\3\4".ljust(10, b"\0") + header + name + comment + code
 
 
 def _deflate(source: bytes) -> bytes:

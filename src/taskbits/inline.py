@@ -47,7 +47,7 @@ def script(modules: list[ModuleType], statements: list[ast.stmt]) -> bytes:
 
 
 def _rename(tree: ast.Module) -> ast.Module:
-    """One letter for each name that the script sets, the most used first.
+    """One letter for each name that the script sets, the most used first; an underscore for one that it never uses.
 
     Letters that are common in the rest of the script come first: they cost the fewest bits when it is compressed.
     """
@@ -56,7 +56,9 @@ def _rename(tree: ast.Module) -> ast.Module:
     places = [(node, slots[type(node)]) for node in ast.walk(tree) if type(node) in slots]
     set_here = {getattr(node, slot) for node, slot in places if not isinstance(getattr(node, "ctx", None), ast.Load)}
     uses = Counter(getattr(node, slot) for node, slot in places if getattr(node, slot) in set_here - {"_"})
-    short = {name: letter for (name, _), letter in zip(uses.most_common(), letters, strict=False)}
+    loaded = {node.id for node, slot in places if slot == "id" and isinstance(node.ctx, ast.Load)}
+    names = [name for name, _ in uses.most_common()]
+    short = dict.fromkeys(names, "_") | dict(zip([name for name in names if name in loaded], letters, strict=False))
     for node, slot in places:
         setattr(node, slot, short.get(getattr(node, slot), getattr(node, slot)))
     return tree

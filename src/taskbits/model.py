@@ -55,19 +55,21 @@ class Model:
         """Name of the arithmetic, such as float64."""
         return str(self.lm.dtype).removeprefix("torch.")
 
+    @cached_property
+    def pipe(self) -> transformers.TextGenerationPipeline:
+        """The model and its tokenizer as the pipeline that standalone files run."""
+        return transformers.pipeline("text-generation", self.lm, tokenizer=self.tokenizer)
+
     @property
-    def start(self) -> int:
-        """The token that a text coded under the model begins after."""
-        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
-            if token is not None:
-                return token
-        return 0
+    def start(self) -> str:
+        """What a text coded under the model begins with: a line break if it can't write from nothing."""
+        begins = self.tokenizer("").input_ids or self.lm.generation_config.bos_token_id is not None
+        return "" if begins else "\n"
 
     @property
     def end(self) -> int:
         """The token that ends an example in training."""
-        token = self.tokenizer.eos_token_id
-        return self.start if token is None else token
+        return next((t for t in (self.tokenizer.eos_token_id, self.tokenizer.bos_token_id) if t is not None), 0)
 
     @contextmanager
     def preserved(self) -> Iterator[None]:

@@ -43,7 +43,9 @@ def sweep(model, task):
 def fit(model, task, settings, seed, progress):
     rank, names = settings["rank"], _matrices(model, settings["target"])
     factors = _factors(model, task, tuple(names), rank, settings["steps"], settings["rate"], seed, progress)
-    values = np.concatenate([np.concatenate([left.ravel(), right.ravel()]) for _, left, right in factors])
+    values = np.concatenate(
+        [part for k in range(rank) for _, left, right in factors for part in (left[:, k], right[k])]
+    )
     shared = {"target": _selector(model, names), "rank": rank}
     content = {"tensors": {name: [left.shape[0], right.shape[1]] for name, left, right in factors}, "rank": rank}
     if settings["bits"] == 16:
@@ -52,7 +54,7 @@ def fit(model, task, settings, seed, progress):
     # A Laplace variable of scale s, in steps, has about log2(2 e s) bits.
     step = np.abs(values).mean() * 2 * math.e / 2 ** settings["bits"]
     payload, distribution, entropy = encode_integers(np.rint(values / step))
-    coded = Coded(payload, {**shared, "step": float(f"{step * step:.2g}"), **distribution}, entropy, content)
+    coded = Coded(payload, {**shared, "step": float(f"{step:.2g}"), **distribution}, entropy, content)
     return fitted("lora", model, task, "lora", coded)
 
 

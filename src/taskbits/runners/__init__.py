@@ -2,13 +2,14 @@
 
 A runner is a module with
 
-    adapt(model, tokenizer, data, **settings) -> str    decode `data`, change the model in place, and return the
-                                                        text that goes before every prompt
-    check(model, data, **settings) -> None              raise UserError unless `adapt` is safe on these values
+    WORD                                   numpy's name for the type of the payload's words, "" if there is none
+    adapt(pipe, data, **settings) -> str   decode `data`, an array of words, into the model of the text-generation
+                                           pipeline, in place; returns the text that goes before every prompt
+    check(model, data, **settings) -> None raise UserError unless `adapt` is safe on these values
 
 `adapt` is written to be inlined: `taskbits export` takes its body, with the settings as constants, into the
 standalone file. So it is one straight piece of code with a single return at its end, and what is scored here is
-what runs there.
+what runs there; there, other words follow the payload's own.
 """
 
 import hashlib
@@ -16,6 +17,8 @@ import importlib
 import inspect
 import struct
 from types import ModuleType
+
+import numpy
 
 from taskbits.errors import UserError
 from taskbits.model import Model, weights_digest
@@ -48,12 +51,15 @@ def adapt(model: Model, program: Program) -> str:
     """
     require_model(model, program)
     module = runner(program.runner)
-    expected = set(inspect.signature(module.adapt).parameters) - {"model", "tokenizer", "data"}
+    expected = set(inspect.signature(module.adapt).parameters) - {"pipe", "data"}
     if set(program.settings) != expected:
         raise UserError(f"the program's settings do not fit the runner {program.runner}: it takes {sorted(expected)}")
+    word = numpy.dtype(module.WORD or "u1")
+    require(len(program.payload) % word.itemsize == 0, "the payload is not a whole number of words")
+    data = numpy.frombuffer(program.payload, word)
     try:
-        module.check(model, program.payload, **program.settings)
-        return module.adapt(model.lm, model.tokenizer, program.payload, **program.settings)
+        module.check(model, data, **program.settings)
+        return module.adapt(model.pipe, data, **program.settings)
     except (ValueError, TypeError, OverflowError, ArithmeticError, RuntimeError, struct.error) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"the program's payload can't be decoded: {reason}") from error

@@ -6,14 +6,16 @@ filled up with the end token, which also comes before each row. Encoding: `taskb
 """
 
 import constriction
-import numpy
 import torch
 
 from taskbits.runners import require
 
+WORD = "u4"
 
-def adapt(model, tokenizer, data, end, rows, length, batches, epochs, rate):
-    decoder = constriction.stream.queue.RangeDecoder(numpy.frombuffer(data, "u4"))
+
+def adapt(pipe, data, end, rows, length, batches, epochs, rate):
+    decoder = constriction.stream.queue.RangeDecoder(data)
+    model = pipe.model
     optimizer = torch.optim.Adam(model.parameters(), rate)
     seen = []
     for number in range(batches * epochs):
@@ -42,7 +44,6 @@ def adapt(model, tokenizer, data, end, rows, length, batches, epochs, rate):
 
 
 def check(model, data, end, rows, length, batches, epochs, rate):
-    require(len(data) % 4 == 0, "the payload is not a whole number of words")
     require(type(end) is int and 0 <= end < model.lm.config.get_text_config().vocab_size, "end token")
     require(type(length) is int and 0 < length < model.context, "a row is longer than the model's context")
     require(all(type(n) is int and n > 0 for n in (rows, batches, epochs)), "a count is not positive")

@@ -1,21 +1,23 @@
 """The face of every standalone file: `python FILE --model M --input IN`, JSON rows in, one JSON text a line out.
 
 These functions are not called: `taskbits export` joins their bodies around the body of a runner's `adapt`, with
-the parameters in capitals replaced by the program's own values. M is a hub id or a folder; IN may be `-`.
+the parameters in capitals replaced by the program's own values. M is a hub id or a folder; IN may be `-`. The payload
+stands at the very beginning of the file.
 """
 
 import fileinput
 import json
 import sys
 
+import numpy
 import transformers
 
 
-def load(DTYPE):
-    _, _, name, _, path = sys.argv
+def load(DTYPE, WORD):
+    file, _, name, _, path = sys.argv
     pipe = transformers.pipeline("text-generation", name, dtype=DTYPE)
-    model = pipe.model
-    tokenizer = pipe.tokenizer
+    if WORD:
+        data = numpy.fromfile(file, WORD)
 
 
 def generate(pipe, path, prefix, PROMPT, STOP, MAX_NEW_TOKENS):
@@ -27,12 +29,12 @@ def generate(pipe, path, prefix, PROMPT, STOP, MAX_NEW_TOKENS):
         print(json.dumps(text))
 
 
-def choose(model, tokenizer, path, prefix, PROMPT, CHOICES):
+def choose(pipe, path, prefix, PROMPT, CHOICES):
     for line in fileinput.input(path):
         prompt = prefix + PROMPT % json.loads(line)
 
         def surprisal(choice):
-            tokens = tokenizer(prompt + choice, return_tensors="pt").input_ids.to(model.device)
-            return model(tokens, labels=tokens).loss * (tokens.numel() - 1)
+            tokens = pipe.tokenizer(prompt + choice, return_tensors="pt").input_ids.to(pipe.device)
+            return pipe.model(tokens, labels=tokens).loss * (tokens.numel() - 1)
 
         print(json.dumps(min(CHOICES, key=surprisal)))

@@ -7,22 +7,21 @@ distribution of scale `spread` (in steps) between -bound and bound. Encoding: `t
 import math
 
 import constriction
-import numpy
-import torch
 
 from taskbits.runners import require
 
+WORD = "u4"
 
-def adapt(model, tokenizer, data, spread, bound):
-    decoder = constriction.stream.queue.RangeDecoder(numpy.frombuffer(data, "u4"))
-    for weight in model.parameters():
+
+def adapt(pipe, data, spread, bound):
+    decoder = constriction.stream.queue.RangeDecoder(data)
+    for weight in pipe.model.parameters():
         step = 2.0 ** -decoder.decode(constriction.stream.model.Uniform(32))
-        change = decoder.decode(constriction.stream.model.QuantizedLaplace(-bound, bound, 0.0, spread), weight.numel())
-        weight.data += torch.tensor(step * change).to(weight).view_as(weight)
+        change = decoder.decode(constriction.stream.model.QuantizedLaplace(-bound, bound, 0, spread), weight.numel())
+        weight.data += weight.new_tensor(step * change).view_as(weight)
     return ""
 
 
 def check(model, data, spread, bound):
-    require(len(data) % 4 == 0, "the payload is not a whole number of words")
     require(type(bound) is int and 0 < bound < 2**20, "bound")
     require(math.isfinite(spread) and spread > 0, "spread")

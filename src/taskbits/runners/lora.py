@@ -1,27 +1,33 @@
-"""Low-rank changes to weights (Hu et al. 2021): W += step * left @ right for each parameter with `target` in its name.
+"""Low-rank changes to weights (Hu et al. 2021): W += left @ right for each parameter with `target` in its name.
 
-The factors are whole numbers, coded with a Laplace distribution of scale `spread` between -bound and bound.
-Encoding: `taskbits.coding.encode_integers`.
+One rank at a time, the matrices in their order; a column of `left` and a row of `right` are `step` times whole numbers
+that are coded with a Laplace distribution of scale `spread` between -bound and bound. Encoding:
+`taskbits.coding.encode_integers`.
 """
 
 import math
 
 import constriction
 import numpy
-import torch
 
 from taskbits.runners import require
 
+WORD = "u4"
 
-def adapt(model, tokenizer, data, target, rank, step, spread, bound):
-    decoder = constriction.stream.queue.RangeDecoder(numpy.frombuffer(data, "u4"))
-    laplace = constriction.stream.model.QuantizedLaplace(-bound, bound, 0, spread)
-    for name, weight in model.named_parameters():
+
+def adapt(pipe, data, target, rank, step, spread, bound):
+    decoder = constriction.stream.queue.RangeDecoder(data)
+    for name, weight in [*pipe.model.named_parameters()] * rank:
         if target in name:
-            rows, columns = weight.shape
-            left = decoder.decode(laplace, rows * rank).reshape(rows, rank)
-            right = decoder.decode(laplace, rank * columns).reshape(rank, columns)
-            weight.data += torch.tensor(step * left @ right).to(weight)
+            weight.data += weight.new_tensor(
+                numpy.outer(
+                    *[
+                        step
+                        * decoder.decode(constriction.stream.model.QuantizedLaplace(-bound, bound, 0, spread), size)
+                        for size in weight.shape
+                    ]
+                )
+            )
     return ""
 
 
@@ -29,7 +35,6 @@ def check(model, data, target, rank, step, spread, bound):
     check_target(model, target, rank)
     require(type(bound) is int and 0 < bound < 2**20, "bound")
     require(all(math.isfinite(x) and x > 0 for x in (step, spread)), "step or spread")
-    require(len(data) % 4 == 0, "the payload is not a whole number of words")
 
 
 def check_target(model, target, rank):

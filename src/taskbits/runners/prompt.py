@@ -1,30 +1,36 @@
 """A text that goes before every prompt, coded token by token under the model itself.
 
-The range decoder and the model take turns: the model's next-token distribution decodes a token, which is fed
-back. Encoding: `taskbits.coding.encode_text`.
+The model writes it by greedy generation, steered: in each step the range decoder draws a token from the distribution
+of the next one, and the token's score is raised over all others. `start` is what it begins to write after; for
+most models that is nothing, or its beginning-of-text token. Encoding: `taskbits.coding.encode_text`.
 """
 
 import constriction
-import numpy
-import torch
 
 from taskbits.runners import require
 
+WORD = "u4"
 
-def adapt(model, tokenizer, data, start, count):
-    model.requires_grad_(False)
-    decoder = constriction.stream.queue.RangeDecoder(numpy.frombuffer(data, "u4"))
-    tokens = [start]
-    cache = None
-    while len(tokens) <= count:
-        step = model(torch.tensor([tokens[-1:]]).to(model.device), past_key_values=cache)
-        cache = step.past_key_values
-        chances = step.logits[0, -1].softmax(0, float).cpu().numpy()
-        tokens.append(decoder.decode(constriction.stream.model.Categorical(chances, perfect=False)))
-    return tokenizer.decode(tokens[1:])
+
+def adapt(pipe, data, start, count):
+    decoder = constriction.stream.queue.RangeDecoder(data)
+    return pipe(
+        start,
+        max_new_tokens=count,
+        do_sample=0,
+        logits_processor=[
+            lambda tokens, scores: scores.scatter(
+                1,
+                tokens * 0
+                + decoder.decode(
+                    constriction.stream.model.Categorical(scores[0].softmax(0, float).cpu().numpy(), perfect=False)
+                ),
+                9e9,
+            )
+        ],
+    )[0]["generated_text"]
 
 
 def check(model, data, start, count):
-    require(len(data) % 4 == 0, "the payload is not a whole number of words")
-    require(type(start) is int and 0 <= start < model.lm.config.get_text_config().vocab_size, "start token")
+    require(start == model.start, "the text that it starts with")
     require(type(count) is int and 0 < count < model.context, "the text is longer than the model's context")
