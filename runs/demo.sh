@@ -4,8 +4,12 @@
 set -eu
 bin=${1:-.venv/bin}
 out=demo
-for name in posttrained pretrained random; do
-    "$bin/taskbits" measure --model "lab:$name" --task lab:math --out "$out/$name" --budget 62s --rows 150
-done
+measure() {
+    "$bin/taskbits" measure --model "lab:$1" --task lab:math --out "$out/$1" \
+        --methods zero-shot,few-shot,subset,lora --budget "$2" --rows 150
+}
+measure posttrained 45s
+measure pretrained 95s
+measure random 45s
 "$bin/taskbits" compare "$out/random" "$out/pretrained" "$out/posttrained" --picture "$out/comparison.png"
 "$bin/taskbits" report "$out/pretrained"

@@ -320,7 +320,10 @@ def _print_frontier(study) -> None:
     table = Table(title=f"{label(study.info)} on {study.info['task']}", box=None)
     for column in ("bytes", "payload", "method", "settings", "valid.", "test", "95%", "program"):
         table.add_column(
-            column, no_wrap=column != "settings", justify="right" if column in ("bytes", "payload") else "left"
+            column,
+            no_wrap=column != "settings",
+            overflow="fold",
+            justify="right" if column in ("bytes", "payload") else "left",
         )
     for row in found:
         settings = " ".join(f"{name}={value}" for name, value in row["settings"].items())

@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from types import ModuleType
@@ -96,14 +96,6 @@ def _absolute(spec: str) -> str:
     return os.path.abspath(spec) if os.path.exists(spec) else spec
 
 
-def _interleaved(sweeps: dict[str, list[dict]]) -> Iterator[tuple[str, dict]]:
-    """Each method's cheapest settings first, so that a short budget still sees every method."""
-    for round_ in range(max(map(len, sweeps.values()))):
-        for name, settings in sweeps.items():
-            if round_ < len(settings):
-                yield name, settings[round_]
-
-
 class _TooLong(Exception):
     """A trial would not end within the budget."""
 
@@ -121,32 +113,43 @@ class _Search:
     took: list[tuple[str, float]] = field(default_factory=list)
 
     def run(self, modules: dict[str, ModuleType]) -> UserError | None:
-        """Run what is left of the sweeps; returns why settings were left out, if any were."""
-        plan = list(_interleaved({name: module.sweep(self.model, self.task) for name, module in modules.items()}))
+        """Run what is left of the sweeps; returns why settings were left out, if any were.
+
+        The method that has had the least time goes next, so that costly methods don't keep the cheap ones waiting.
+        """
+        sweeps = {name: module.sweep(self.model, self.task) for name, module in modules.items()}
         done = self.study.done()
-        todo = [(name, settings) for name, settings in plan if (name, key(settings)) not in done]
-        refusal, too_long = None, set()
+        todo = {name: [s for s in settings if (name, key(s)) not in done] for name, settings in sweeps.items()}
+        spent = dict.fromkeys(modules, 0.0)
+        for m in self.study.measurements():
+            spent[m.method] = spent.get(m.method, 0.0) + m.seconds
+        refusal, total = None, sum(map(len, sweeps.values()))
         with progress(TextColumn("{task.fields[best]}"), TextColumn("{task.fields[left]}")) as display:
-            bar = display.add_task("", total=len(plan), completed=len(plan) - len(todo), best=self.best(), left="")
-            for position, (name, settings) in enumerate(todo):
+            bar = display.add_task("", total=total, best=self.best(), left="")
+            while waiting := sum(map(len, todo.values())):
+                display.update(bar, completed=total - waiting, best=self.best())
+                name = min((name for name in todo if todo[name]), key=spent.__getitem__)
+                end = self.expected_end(waiting)
+                if not self.can_afford(name, end):
+                    todo[name] = []
+                    continue
+                settings, begun = todo[name].pop(0), time.monotonic()
                 label = " ".join([name, *(f"{option}={value}" for option, value in settings.items())])
-                end = self.expected_end(len(todo) - position)
-                if name not in too_long and self.can_afford(name, end):
-                    begun = time.monotonic()
 
-                    def say(text: str, label: str = label, end: float | None = end) -> None:
-                        left = f"{max(0.0, end - time.monotonic()):.0f} s left" if end else ""
-                        display.update(bar, description=f"{label}: {text}", left=left)
+                def say(text: str, label: str = label, end: float | None = end) -> None:
+                    left = f"{max(0.0, end - time.monotonic()):.0f} s left" if end else ""
+                    display.update(bar, description=f"{label}: {text}", left=left)
 
-                    try:
-                        if error := self.trial(modules[name], name, settings, say, end):
-                            display.console.print(f"{label}: left out: {error}", style="yellow", markup=False)
-                            refusal = error
-                    except _TooLong:
-                        display.console.print(f"{label}: does not fit in the budget", style="yellow", markup=False)
-                        too_long.add(name)
-                    self.took.append((name, time.monotonic() - begun))
-                display.update(bar, advance=1, best=self.best())
+                try:
+                    if error := self.trial(modules[name], name, settings, say, end):
+                        display.console.print(f"{label}: left out: {error}", style="yellow", markup=False)
+                        refusal = error
+                except _TooLong:
+                    display.console.print(f"{label}: does not fit in the budget", style="yellow", markup=False)
+                    todo[name] = []
+                self.took.append((name, time.monotonic() - begun))
+                spent[name] += self.took[-1][1]
+            display.update(bar, completed=total, best=self.best())
         return refusal
 
     def trial(

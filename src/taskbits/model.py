@@ -6,6 +6,7 @@ file agree. Larger models compute in float32.
 """
 
 import hashlib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ _FLOAT64_LIMIT = 1_000_000_000
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
+# Libraries' notes to each other on what will be renamed are nothing that a person can act on.
+warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 @dataclass(eq=False)

@@ -26,17 +26,17 @@ def sweep(model, task):
     shapes = [
         (1, "attn", 100, 2e-2),
         (1, "attn", 200, 2e-2),
-        (1, "blocks", 200, 1e-2),
-        (1, "attn", 200, 5e-3),
-        (2, "blocks", 300, 1e-2),
         (4, "blocks", 300, 5e-3),
+        (1, "blocks", 200, 1e-2),
         (8, "blocks", 400, 5e-3),
+        (2, "blocks", 300, 1e-2),
+        (1, "attn", 200, 5e-3),
     ]
     return [
         {"rank": rank, "target": target, "steps": steps, "rate": rate, "bits": bits}
+        for bits in (2, 1, 16, 3)
         for rank, target, steps, rate in shapes
         if _matrices(model, target)
-        for bits in (2, 1, 3, 16)
     ]
 
 
@@ -84,10 +84,9 @@ def _selector(model, names: list[str]) -> str:
 
 
 def _factors(model, task, names, rank, steps, rate, seed, progress) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Trained (name, left, right) for each matrix. The last one is kept: a sweep over bits trains once."""
+    """Trained (name, left, right) for each matrix; kept, so that a sweep over bits trains once."""
     key = (model.fingerprint, task.fingerprint, names, rank, steps, rate, seed)
     if key not in _trained:
-        _trained.clear()
         _trained[key] = _train(model, task, names, rank, steps, rate, seed, progress)
     return _trained[key]
 

@@ -59,8 +59,10 @@ def draw_comparison(studies: list[Study], path: Path | str) -> None:
     title = f"{info['task']}: score against bytes added, by model"
     with matplotlib.rc_context(_SETTINGS):
         figure, axes = _start(title, info, sum(measured, []))
-        for one, style in zip(measured, styles, strict=True):
-            _curve(axes, one, lambda m, style=style: style, line=style[0])
+        for i, (one, style) in enumerate(zip(measured, styles, strict=True)):
+            # What is drawn first is larger: it can be seen behind what lies on it.
+            marker_size = 5 + 1.5 * (len(studies) - 1 - i)
+            _curve(axes, one, lambda m, style=style: style, line=style[0], marker_size=marker_size)
         _finish(figure, legend, measured, path)
 
 
@@ -86,7 +88,7 @@ def _start(title: str, info: dict, measured: list[Measurement]) -> tuple[Figure,
     return figure, axes
 
 
-def _curve(axes: Axes, measured: list[Measurement], style: Callable, line: str) -> None:
+def _curve(axes: Axes, measured: list[Measurement], style: Callable, line: str, marker_size: float = 5) -> None:
     if not measured:
         return
     axes.scatter(
@@ -116,7 +118,7 @@ def _curve(axes: Axes, measured: list[Measurement], style: Callable, line: str) 
             yerr=bars,
             fmt=marker,
             color=colour,
-            markersize=5,
+            markersize=marker_size,
             elinewidth=0.8,
             capsize=1.8,
             markerfacecolor=colour if m.test else "white",
