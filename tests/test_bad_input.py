@@ -1,11 +1,13 @@
 """Bad input: one clear line on stderr, exit code 2, no traceback."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from conftest import write_task
 
 from taskbits.methods import method
+from taskbits.program import Program
 from taskbits.task import load_task
 
 
@@ -129,14 +131,18 @@ def test_truncated_or_altered_programs(refused, program, model_folder):
 
 @pytest.mark.parametrize("settings", [{"count": 10**9}, {"count": -1}, {"count": "5"}, {"start": 10**6}, {"extra": 1}])
 def test_hostile_settings_with_a_good_checksum(refused, program, model_folder, settings, tmp_path):
-    from dataclasses import replace
-
-    from taskbits.program import Program
-
     loaded = Program.from_bytes(program.read_bytes())
     program.write_bytes(replace(loaded, settings={**loaded.settings, **settings}).to_bytes())
     (tmp_path / "in.jsonl").write_text('{"question": "?"}\n')
     assert "program" in refused("run", program, "--model", model_folder, "--input", tmp_path / "in.jsonl")
+
+
+@pytest.mark.parametrize("payload", [b"\xff" * 400, b"\xff" * 40, b"abc"])
+def test_hostile_payloads_with_a_good_checksum(refused, program, model_folder, payload, tmp_path):
+    loaded = Program.from_bytes(program.read_bytes())
+    program.write_bytes(replace(loaded, payload=payload).to_bytes())
+    (tmp_path / "in.jsonl").write_text('{"question": "?"}\n')
+    assert "payload" in refused("run", program, "--model", model_folder, "--input", tmp_path / "in.jsonl")
 
 
 def test_bad_rows_given_to_run(refused, program, model_folder, tmp_path):

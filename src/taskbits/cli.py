@@ -317,7 +317,7 @@ def _print_frontier(study) -> None:
     if not found:
         notes.print("No program was measured yet.")
         return
-    table = Table(title=f"{label(study.info)} on {study.info['task']}", box=None)
+    table = Table(title=f"{label(study.info)} on {study.info['task']}", box=None, pad_edge=False)
     for column in ("bytes", "payload", "method", "settings", "valid.", "test", "95%", "program"):
         table.add_column(
             column,
@@ -337,6 +337,6 @@ def _print_frontier(study) -> None:
             f"{row['validation']:.3f}",
             test,
             f"{low:.2f}–{high:.2f}",
-            row["program"],
+            row["program"].removesuffix(".tbp"),
         )
     Console().print(table)

@@ -61,7 +61,7 @@ class Model:
     @cached_property
     def pipe(self) -> transformers.TextGenerationPipeline:
         """The model and its tokenizer as the pipeline that standalone files run."""
-        return transformers.pipeline("text-generation", self.lm, tokenizer=self.tokenizer)
+        return transformers.pipeline("text-generation", self.lm, tokenizer=self.tokenizer, device=self.lm.device)
 
     @property
     def start(self) -> str:

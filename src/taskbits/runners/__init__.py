@@ -15,7 +15,6 @@ what runs there; there, other words follow the payload's own.
 import hashlib
 import importlib
 import inspect
-import struct
 from types import ModuleType
 
 import numpy
@@ -60,7 +59,7 @@ def adapt(model: Model, program: Program) -> str:
     try:
         module.check(model, data, **program.settings)
         return module.adapt(model.pipe, data, **program.settings)
-    except (ValueError, TypeError, OverflowError, ArithmeticError, RuntimeError, struct.error) as error:
+    except (ValueError, TypeError, ArithmeticError, RuntimeError, AssertionError) as error:  # the last by constriction
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"the program's payload can't be decoded: {reason}") from error
 
