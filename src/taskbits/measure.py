@@ -17,7 +17,7 @@ import torch
 from rich.progress import TextColumn
 
 from taskbits.confirm import confirm_in_fresh_process
-from taskbits.display import progress
+from taskbits.display import console, progress
 from taskbits.errors import UserError
 from taskbits.frontier import envelope
 from taskbits.methods import NAMES, method
@@ -72,7 +72,8 @@ def measure(
         "storage": storage,
         "name": f"{model} {state} {seed} {loaded_task.name} {loaded_task.fingerprint}",
     }
-    loaded = load_model(model, state, seed, revision)
+    with console.status(f"loading {model}"):
+        loaded = load_model(model, state, seed, revision)
     study = Study.create(out, {**info, "state": loaded.state, "fingerprint": loaded.fingerprint.hex()})
     refusal = _Search(study, loaded, loaded_task, seed, started, budget).run(modules)
     if refusal and not study.measurements():

@@ -6,6 +6,8 @@ file agree. Larger models compute in float32.
 """
 
 import hashlib
+import logging
+import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +26,8 @@ _FLOAT64_LIMIT = 1_000_000_000
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
-# Libraries' notes to each other on what will be renamed are nothing that a person can act on.
+# What is to be renamed in a library, or asked again of the hub, is nothing that a person can act on.
+logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
@@ -123,9 +126,9 @@ def load_model(spec: str, state: str = "given", seed: int = 0, revision: str | N
     elif Path(location).is_dir() and not any(Path(location).glob("*.safetensors")):
         state = "random"
     try:
+        config = transformers.AutoConfig.from_pretrained(location, **arguments)
         tokenizer = transformers.AutoTokenizer.from_pretrained(location, **arguments)
         if state == "random":
-            config = transformers.AutoConfig.from_pretrained(location, **arguments)
             generator = torch.random.get_rng_state()
             torch.manual_seed(seed)
             lm = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -135,7 +138,7 @@ def load_model(spec: str, state: str = "given", seed: int = 0, revision: str | N
                 location, dtype=torch.float32, use_safetensors=None if "gguf_file" in arguments else True, **arguments
             )
     except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = textwrap.shorten(str(error), 160, placeholder=" ...")
         raise UserError(
             f"unknown model {spec}: not a folder with config.json, a .gguf file, lab:random, lab:pretrained, "
             f"lab:posttrained, nor a hub id that can be reached ({reason})"
