@@ -8,8 +8,8 @@ measure() {
     "$bin/taskbits" measure --model "lab:$1" --task lab:math --out "$out/$1" \
         --methods zero-shot,few-shot,subset,lora --budget "$2" --rows 150
 }
-measure posttrained 45s
-measure pretrained 95s
-measure random 45s
+measure posttrained 42s
+measure pretrained 105s
+measure random 42s
 "$bin/taskbits" compare "$out/random" "$out/pretrained" "$out/posttrained" --picture "$out/comparison.png"
 "$bin/taskbits" report "$out/pretrained"

@@ -311,13 +311,13 @@ def _read_program(path: Path):
 
 def _print_frontier(study) -> None:
     from taskbits.frontier import rows
-    from taskbits.report.scale import label
+    from taskbits.report.scale import label, task
 
     found = rows(study.measurements())
     if not found:
         notes.print("No program was measured yet.")
         return
-    table = Table(title=f"{label(study.info)} on {study.info['task']}", box=None, pad_edge=False)
+    table = Table(title=f"{label(study.info)} on {task(study.info)}", box=None, pad_edge=False)
     for column in ("bytes", "payload", "method", "settings", "valid.", "test", "95%", "program"):
         table.add_column(
             column,

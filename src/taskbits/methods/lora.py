@@ -34,9 +34,9 @@ def sweep(model, task):
     ]
     return [
         {"rank": rank, "target": target, "steps": steps, "rate": rate, "bits": bits}
-        for bits in (2, 1, 16, 3)
         for rank, target, steps, rate in shapes
         if _matrices(model, target)
+        for bits in (2, 1, 16, 3)  # they share one training
     ]
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from taskbits.errors import UserError
 from taskbits.frontier import envelope
-from taskbits.report.scale import FAMILIES, bounds, label, metric, score_limit, size, ticks
+from taskbits.report.scale import FAMILIES, bounds, label, metric, score_limit, size, task, ticks
 from taskbits.study import Measurement, Study
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; markers differ too, for black and white.
@@ -44,7 +44,7 @@ def draw_frontier(study: Study, path: Path | str) -> None:
     info, measured = study.info, study.measurements()
     styles = dict(zip(FAMILIES, _STYLES, strict=False))
     legend = {family: styles[family] for family in FAMILIES if any(m.family == family for m in measured)}
-    title = f"{info['task']}: score against bytes added to {label(info)}"
+    title = f"{task(info)}: score against bytes added to {label(info)}"
     with matplotlib.rc_context(_SETTINGS):
         figure, axes = _start(title, info, measured)
         _curve(axes, measured, lambda m: styles[m.family], line=_GREY)
@@ -56,12 +56,12 @@ def draw_comparison(studies: list[Study], path: Path | str) -> None:
     info, measured = studies[0].info, [study.measurements() for study in studies]
     styles = [_STYLES[i % len(_STYLES)] for i in range(len(studies))]
     legend = [(label(study.info), style) for study, style in zip(studies, styles, strict=True)]
-    title = f"{info['task']}: score against bytes added, by model"
+    title = f"{task(info)}: score against bytes added, by model"
     with matplotlib.rc_context(_SETTINGS):
         figure, axes = _start(title, info, sum(measured, []))
         for i, (one, style) in enumerate(zip(measured, styles, strict=True)):
             # What is drawn first is larger: it can be seen behind what lies on it.
-            marker_size = 5 + 1.5 * (len(studies) - 1 - i)
+            marker_size = 4 + 1.2 * (len(studies) - 1 - i)
             _curve(axes, one, lambda m, style=style: style, line=style[0], marker_size=marker_size)
         _finish(figure, legend, measured, path)
 
@@ -79,7 +79,7 @@ def _start(title: str, info: dict, measured: list[Measurement]) -> tuple[Figure,
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
     axes.set_axisbelow(True)
     axes.grid(color="#e4e4e4", linewidth=0.6)
-    axes.set_title(textwrap.fill(title, 50), loc="left")
+    axes.set_title(textwrap.fill(title, 54), loc="left")
     axes.set_xlabel("length of the program, in bytes (log scale)")
     split = "test" if any(m.test for m in measured) else "validation"
     axes.set_ylabel(f"{split} score{metric(info)}")

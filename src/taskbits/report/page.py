@@ -16,7 +16,7 @@ from taskbits.errors import UserError
 from taskbits.frontier import complexity, envelope, rows
 from taskbits.report import chart
 from taskbits.report.markup import Markup, escape, h, join
-from taskbits.report.scale import label, metric
+from taskbits.report.scale import label, metric, task
 from taskbits.study import Measurement, Score, Study
 
 
@@ -28,7 +28,7 @@ def write_page(study: Study, path: Path | str) -> None:
     )
     numbers = json.dumps({"study": info, "frontier": rows(measured)}, indent=1)
     page = Template(template).substitute(
-        question=escape(f"How many bytes must be added to {label(info)} before it does {info['task']}?"),
+        question=escape(f"How many bytes must be added to {label(info)} before it does {task(info)}?"),
         answer=_answer(info, measured),
         body=_body(info, measured) if measured else "",
         provenance=_provenance(info, measured),

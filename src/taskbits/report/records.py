@@ -4,7 +4,7 @@ from pathlib import Path
 
 from taskbits.errors import UserError
 from taskbits.frontier import complexity
-from taskbits.report.scale import label
+from taskbits.report.scale import label, task
 from taskbits.study import Study
 
 LEVELS = [level / 10 for level in range(1, 10)] + [0.95]
@@ -21,12 +21,12 @@ def write_records(studies: list[Study], path: Path) -> None:
         "| task | model | level | bytes | payload | method | settings | test | 95% interval |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for study in sorted(studies, key=lambda s: (s.info["task"], label(s.info))):
+    for study in sorted(studies, key=lambda s: (task(s.info), label(s.info))):
         for level, program in _records(study).items():
             settings = ", ".join(f"{name}={value}" for name, value in program.settings.items())
             test = program.test
             lines.append(
-                f"| {Path(study.info['task']).name} | {Path(label(study.info)).name} | {level} | {program.bytes:,} "
+                f"| {task(study.info)} | {label(study.info)} | {level} | {program.bytes:,} "
                 f"| {program.payload_bytes:,} | {program.method} | {settings} | {test.value:.3f} "
                 f"| {test.low:.3f} to {test.high:.3f} |"
             )

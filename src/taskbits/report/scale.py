@@ -1,6 +1,7 @@
 """What all pictures of a frontier share: the axis of program lengths, and the names of things."""
 
 import math
+from pathlib import Path
 
 FAMILIES = ("inference control", "data", "parametric")
 
@@ -8,7 +9,12 @@ FAMILIES = ("inference control", "data", "parametric")
 def label(info: dict) -> str:
     """The model of a study, in a few words."""
     seed = f" (random, seed {info['seed']})" if info.get("state") == "random" else ""
-    return f"{info['model']}{seed}"
+    return f"{_last_part(info['model'])}{seed}"
+
+
+def task(info: dict) -> str:
+    """The task of a study, in a few words."""
+    return _last_part(info["task"])
 
 
 def metric(info: dict) -> str:
@@ -47,3 +53,11 @@ def score_limit(measurements) -> float:
     scores = [s for m in measurements for s in (m.validation, m.test) if s]
     highest = max([s.value for s in scores] + [m.test.high for m in measurements if m.test], default=1.0)
     return min(1.0, max(0.1, 1.08 * highest))
+
+
+def _last_part(spec: str) -> str:
+    """What a path ends in, as far as it tells anything; a hub id or lab:NAME as it is."""
+    path = Path(spec)
+    if path.name == "task.yaml":
+        path = path.parent
+    return path.name.removesuffix(".gguf").removesuffix(".yaml") if path.is_absolute() else spec
