@@ -20,8 +20,8 @@ ROOT = Path(__file__).parent.parent
 # Methods (None: all) and seconds. A random model gets time to train all of its weights.
 SEARCHES = {
     "random": [(None, 90.0), (["full"], 600.0)],
-    "pretrained": [(None, 150.0), (["lora"], 150.0)],
-    "posttrained": [(None, 60.0), (["lora"], 90.0)],
+    "pretrained": [(None, 150.0), (["lora"], 230.0)],
+    "posttrained": [(None, 60.0), (["lora"], 170.0)],
 }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from taskbits.display import console as notes
 from taskbits.errors import UserError
@@ -261,7 +261,8 @@ def compare(
     names = [label(study.info) for study in studies]
     if len(set(names)) < len(names):
         names = [f"{name} in {study.folder}" for name, study in zip(names, studies, strict=True)]
-    table = Table("level", *names, "", title="bytes to reach a level on test (and how many times the fewest)")
+    columns = (Column(name, overflow="fold") for name in names)
+    table = Table("level", *columns, "", title="bytes to reach a level on test (and how many times the fewest)")
     for row in ratios(dict(zip(names, (study.measurements() for study in studies), strict=True))):
         cells = (_times(row["bytes"][name], row["ratios"][name]) for name in names)
         table.add_row(f"{row['level']:.3f}", *cells, row["note"])
