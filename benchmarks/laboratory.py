@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 SEARCHES = {
     "random": [(None, 90.0), (["full"], 600.0)],
     "pretrained": [(None, 150.0), (["lora"], 230.0)],
-    "posttrained": [(None, 60.0), (["lora"], 170.0)],
+    "posttrained": [(None, 60.0), (["lora"], 90.0)],
 }
 
 
