@@ -9,7 +9,7 @@ measure() {
         --methods zero-shot,few-shot,subset,lora --budget "$2" --rows 150
 }
 measure posttrained 42s
-measure pretrained 105s
+measure pretrained 125s
 measure random 42s
 "$bin/taskbits" compare "$out/random" "$out/pretrained" "$out/posttrained" --picture "$out/comparison.png"
 "$bin/taskbits" report "$out/pretrained"
