@@ -25,6 +25,11 @@ def test_any_text_that_the_tokenizer_keeps_comes_back(model, text):
     assert prompt.adapt(model.pipe, payload, **coded.settings) == text
 
 
+def test_no_text_is_refused(model):
+    with pytest.raises(UserError, match="0 tokens can't be coded"):
+        coding.encode_text(model, "")
+
+
 def test_a_text_longer_than_the_context_is_refused(model):
     with pytest.raises(UserError, match="the model's context has 512"):
         coding.encode_text(model, "word " * 2000)

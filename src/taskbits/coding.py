@@ -40,7 +40,7 @@ def encode_text(model: Model, text: str) -> Coded:
     tokens = text_tokens(model, text)
     if not 0 < len(tokens) < model.context:
         raise UserError(f"a text of {len(tokens)} tokens can't be coded: the model's context has {model.context}")
-    encoder, costs = _queue.RangeEncoder(), []
+    encoder, costs, start = _queue.RangeEncoder(), [], model.start
 
     def steer(written: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         token = tokens[len(costs)]
@@ -49,12 +49,12 @@ def encode_text(model: Model, text: str) -> Coded:
         costs.append(-math.log2(max(chances[token], 1e-300)))
         return scores.scatter(1, written * 0 + token, 9e9)
 
-    written = model.pipe(model.start, max_new_tokens=len(tokens), do_sample=False, logits_processor=[steer])
-    whole = model.start + text
+    written = model.pipe(start, max_new_tokens=len(tokens), do_sample=False, logits_processor=[steer])
+    whole = start + text
     if written[0]["generated_text"] != whole:
         raise UserError(f"the model can't be made to write the text that begins {text[:40]!r}")
     pieces = [[model.tokenizer.decode([token]), round(cost, 2)] for token, cost in zip(tokens, costs, strict=True)]
-    settings = {"start": model.start, "count": len(tokens)}
+    settings = {"start": start, "count": len(tokens)}
     return Coded(_payload(encoder), settings, sum(costs), {"text": whole, "tokens": pieces})
 
 

@@ -148,8 +148,9 @@ class _Search:
                 except _TooLong:
                     display.console.print(f"{label}: does not fit in the budget", style="yellow", markup=False)
                     todo[name] = []
-                self.took.append((name, time.monotonic() - begun))
-                spent[name] += self.took[-1][1]
+                seconds = time.monotonic() - begun
+                self.took.append((name, seconds))
+                spent[name] += seconds
             display.update(bar, completed=total, best=self.best())
         return refusal
 

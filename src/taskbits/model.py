@@ -135,7 +135,11 @@ def load_model(spec: str, state: str = "given", seed: int = 0, revision: str | N
             torch.random.set_rng_state(generator)
         else:
             lm = transformers.AutoModelForCausalLM.from_pretrained(
-                location, dtype=torch.float32, use_safetensors=None if "gguf_file" in arguments else True, **arguments
+                location,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=None if "gguf_file" in arguments else True,
+                **arguments,
             )
     except (OSError, ValueError, KeyError) as error:
         reason = textwrap.shorten(str(error), 160, placeholder=" ...")

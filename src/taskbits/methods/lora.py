@@ -84,9 +84,10 @@ def _selector(model, names: list[str]) -> str:
 
 
 def _factors(model, task, names, rank, steps, rate, seed, progress) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Trained (name, left, right) for each matrix; kept, so that a sweep over bits trains once."""
+    """Trained (name, left, right) for each matrix. The last one is kept: a sweep over bits trains once."""
     key = (model.fingerprint, task.fingerprint, names, rank, steps, rate, seed)
     if key not in _trained:
+        _trained.clear()
         _trained[key] = _train(model, task, names, rank, steps, rate, seed, progress)
     return _trained[key]
 
