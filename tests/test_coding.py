@@ -40,16 +40,17 @@ def test_a_text_longer_than_the_context_is_refused(model):
 def test_integers_come_back(values):
     import constriction
 
-    payload, fitted, _ = coding.encode_integers(numpy.array(values))
+    coded = coding.encode_integers(numpy.array(values))
+    fitted = coded.settings
     laplace = constriction.stream.model.QuantizedLaplace(-fitted["bound"], fitted["bound"], 0, fitted["spread"])
-    decoder = constriction.stream.queue.RangeDecoder(numpy.frombuffer(payload, "u4"))
+    decoder = constriction.stream.queue.RangeDecoder(numpy.frombuffer(coded.payload, "u4"))
     assert decoder.decode(laplace, len(values)).tolist() == values
 
 
 def test_laplace_numbers_take_about_their_entropy():
     values = numpy.rint(numpy.random.default_rng(0).laplace(0, 1.7, 20_000))
-    payload, _, entropy = coding.encode_integers(values)
-    assert len(payload) * 8 < 1.02 * entropy
+    coded = coding.encode_integers(values)
+    assert len(coded.payload) * 8 < 1.02 * coded.entropy
 
 
 def test_tensors_come_back_within_half_a_step():

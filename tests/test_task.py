@@ -49,33 +49,33 @@ def test_hashed_splits_never_move_when_rows_are_added(tmp_path):
     ],
 )
 def test_metrics(name, pattern, output, target, value):
-    score = metric(name, pattern)([output] * 20, [target] * 20, [{}] * 20)
+    score = metric(name, pattern).score([output] * 20, [target] * 20, [{}] * 20)
     assert score.value == pytest.approx(value) and 0 <= score.low <= score.value <= score.high <= 1
 
 
 @pytest.mark.parametrize("name", ["bleu", "chrf"])
 def test_corpus_scores_have_an_interval_and_can_be_stored(name):
     targets = [f"the {animal} sat on the mat" for animal in ("cat", "dog", "old horse", "frog")] * 5
-    score = metric(name)(["the cat sat on the mat"] * 20, targets, [{}] * 20)
+    score = metric(name).score(["the cat sat on the mat"] * 20, targets, [{}] * 20)
     assert 0 < score.low < score.value < score.high < 1
     assert json.loads(json.dumps(asdict(score))) == asdict(score)
 
 
 @pytest.mark.parametrize("name", ["bleu", "chrf"])
 def test_corpus_scores_of_outputs_that_hardly_match_have_an_interval(name):
-    score = metric(name)(["zzz"] * 19 + ["the cat sat on the mat"], ["the cat sat on the mat"] * 20, [{}] * 20)
+    score = metric(name).score(["zzz"] * 19 + ["the cat sat on the mat"], ["the cat sat on the mat"] * 20, [{}] * 20)
     assert 0 <= score.low <= score.value < score.high < 0.5
-    assert metric(name)([""] * 5, ["the cat"] * 5, [{}] * 5).value == 0
+    assert metric(name).score([""] * 5, ["the cat"] * 5, [{}] * 5).value == 0
 
 
 def test_intervals_are_wilson_for_accuracies():
     outputs = ["a"] * 7 + ["b"] * 3
-    score = metric("exact")(outputs, ["a"] * 10, [{}] * 10)
+    score = metric("exact").score(outputs, ["a"] * 10, [{}] * 10)
     assert (score.low, score.high) == pytest.approx((0.3968, 0.8922), abs=1e-4)  # published example of n = 10, p = 0.7
 
 
 def test_intervals_of_other_values_are_bootstrapped():
-    score = metric("python:test_task.partial")(["x" * n for n in range(11)], [""] * 11, [{}] * 11)
+    score = metric("python:test_task.partial").score(["x" * n for n in range(11)], [""] * 11, [{}] * 11)
     assert score.value == pytest.approx(0.5) and 0.2 < score.low < 0.5 < score.high < 0.8
 
 

@@ -148,7 +148,10 @@ def verify(program: Annotated[Path, typer.Argument(help="A .tbp file in a study'
 def export(
     program: Annotated[Path, typer.Argument(help="A .tbp file.")],
     standalone: Annotated[Path | None, typer.Option(help="Python file to write; it runs without taskbits.")] = None,
-    peft: Annotated[Path | None, typer.Option(help="Folder to write a PEFT adapter to.")] = None,
+    peft: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write a PEFT adapter to, or the patched model where no LoRA can hold the change."),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="The model; by default that of the program's study.")] = None,
     state: StateOption = "given",
     seed: SeedOption = 0,
@@ -172,8 +175,8 @@ def export(
     require_model(base, loaded)
     try:
         if peft:
-            write_peft(loaded, base, peft)
-            print(peft)
+            kind = write_peft(loaded, base, peft)
+            print(f"{peft}: {'a PEFT adapter' if kind == 'adapter' else 'the patched model, which no LoRA can hold'}")
         else:
             size = standalone.write_bytes(build(loaded, base.dtype))
             print(f"{standalone}: {size:,} bytes; run it with: python {standalone} --model M --input IN")

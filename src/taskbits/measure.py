@@ -16,6 +16,7 @@ from types import ModuleType
 import torch
 from rich.progress import TextColumn
 
+from taskbits import memory
 from taskbits.confirm import confirm_in_fresh_process
 from taskbits.display import console, progress
 from taskbits.errors import UserError
@@ -28,7 +29,7 @@ from taskbits.task import Task, load_task
 
 _PROBE = 2  # seconds of fitting before its whole time is guessed from them
 _STARTING = 10  # seconds until the fresh process has loaded its libraries
-_PACKAGES = ("taskbits", "torch", "transformers", "peft", "constriction", "zopfli", "python-minifier")
+_PACKAGES = ("taskbits", "torch", "transformers", "peft", "cmaes", "constriction", "zopfli", "python-minifier")
 
 
 def parse_budget(text: str) -> float:
@@ -177,10 +178,11 @@ class _Search:
         say("fitting")
         with self.study.trial(name, settings) as trial:
             try:
+                memory.forget()
                 with self.model.preserved():
                     fitted = module.fit(self.model, self.task, settings, self.seed, fitting)
                 content = fitted.program.to_bytes()
-                fit_done = time.monotonic()
+                fit_done, peak = time.monotonic(), memory.peak()
                 scored = score(content, self.model, self.task, ["validation"], scoring)
             except UserError as error:
                 trial.give_up(str(error))
@@ -199,6 +201,7 @@ class _Search:
                 seconds=round(time.monotonic() - begun, 2),
                 scoring_seconds=round(time.monotonic() - fit_done, 2),
                 seed=self.seed,
+                peak_memory=peak,
                 versions=versions(),
             )
         return None

@@ -8,6 +8,7 @@ import importlib
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import sacrebleu
@@ -16,13 +17,22 @@ from scipy import stats
 from taskbits.errors import UserError
 from taskbits.study import Score
 
-Scorer = Callable[[list[str], list[str], list[dict]], Score]
-
 RESAMPLES = 1000
 
 
-def metric(name: str, pattern: str | None = None, folder: str = "") -> Scorer:
-    """The scorer behind a metric's name: `scorer(outputs, targets, rows) -> Score`.
+@dataclass(frozen=True)
+class Metric:
+    """score(outputs, targets, rows): the score of a split. each: of the same, an array with a score for each example.
+
+    For BLEU and chrF, `each` is the sentence's own score, whose mean is not the corpus score.
+    """
+
+    score: Callable[[list[str], list[str], list[dict]], Score]
+    each: Callable[[list[str], list[str], list[dict]], np.ndarray]
+
+
+def metric(name: str, pattern: str | None = None, folder: str = "") -> Metric:
+    """The metric of that name.
 
     name: exact, regex (group 1 of `pattern` in output and target must agree), bleu, chrf, or
     python:module.function, a function (output, row) -> float in [0, 1]; the module may lie in `folder`.
@@ -40,11 +50,15 @@ def metric(name: str, pattern: str | None = None, folder: str = "") -> Scorer:
     raise UserError(f"unknown metric {name!r}: use exact, regex, bleu, chrf or python:module.function")
 
 
-def _per_example(judge: Callable[[str, str, dict], float]) -> Scorer:
-    def score(outputs, targets, rows):
+def _per_example(judge: Callable[[str, str, dict], float]) -> Metric:
+    def each(outputs, targets, rows):
         values = np.array([float(judge(*example)) for example in zip(outputs, targets, rows, strict=True)])
         if ((values < 0) | (values > 1)).any():
             raise UserError("the metric gave a value outside [0, 1]: rescale it")
+        return values
+
+    def score(outputs, targets, rows):
+        values = each(outputs, targets, rows)
         if np.isin(values, (0, 1)).all():
             interval = stats.binomtest(int(values.sum()), len(values)).proportion_ci(method="wilson")
         elif values.min() == values.max():
@@ -53,7 +67,7 @@ def _per_example(judge: Callable[[str, str, dict], float]) -> Scorer:
             interval = stats.bootstrap((values,), np.mean, rng=0, method="percentile").confidence_interval
         return Score(float(values.mean()), float(interval.low), float(interval.high), len(values))
 
-    return score
+    return Metric(score, each)
 
 
 def _regex(pattern: str | None) -> Callable:
@@ -73,7 +87,12 @@ def _regex(pattern: str | None) -> Callable:
     return judge
 
 
-def _corpus(metric_class: type) -> Scorer:
+def _corpus(metric_class: type) -> Metric:
+    def each(outputs, targets, rows):
+        judge = metric_class(**({"effective_order": True} if metric_class is sacrebleu.BLEU else {}))
+        pairs = zip(outputs, targets, strict=True)
+        return np.array([min(1.0, judge.sentence_score(output, [target]).score / 100) for output, target in pairs])
+
     def score(outputs, targets, rows):
         judge = metric_class()
         value = judge.corpus_score(outputs, [targets]).score / 100
@@ -85,7 +104,7 @@ def _corpus(metric_class: type) -> Scorer:
         # sacrebleu's rounding may lead a hair over 1.
         return Score(*(min(1.0, float(number)) for number in (value, min(low, value), max(high, value))), len(outputs))
 
-    return score
+    return Metric(score, each)
 
 
 def _import(path: str, folder: str) -> Callable:

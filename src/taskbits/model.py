@@ -79,15 +79,22 @@ class Model:
 
     @contextmanager
     def preserved(self) -> Iterator[None]:
-        """Whatever is done to the weights inside, or to which of them train, is undone at the end."""
-        kept = [parameter.detach().clone() for parameter in self.lm.parameters()]
+        """Whatever is done to the weights inside, or to which of them train, is undone at the end.
+
+        A parameter that comes to a place where the model has none (a bias) is taken away again.
+        """
+        kept = {name: parameter.detach().clone() for name, parameter in self.lm.named_parameters()}
         try:
             yield
         finally:
             with torch.no_grad():
-                for parameter, value in zip(self.lm.parameters(), kept, strict=True):
-                    parameter.grad = None
-                    parameter.copy_(value)
+                for name, parameter in list(self.lm.named_parameters()):
+                    if name in kept:
+                        parameter.grad = None
+                        parameter.copy_(kept[name])
+                    else:
+                        module, _, slot = name.rpartition(".")
+                        self.lm.get_submodule(module).register_parameter(slot, None)
             self.lm.requires_grad_(True)
 
     @contextmanager

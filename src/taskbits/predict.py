@@ -21,8 +21,12 @@ _SHARED = 16  # a shorter shared start is not worth a cache
 Advance = Callable[[int], None]
 
 
-def predict(model: Model, frame: Frame, prompts: list[str], advance: Advance = lambda n: None) -> list[str]:
+def predict(
+    model: Model, frame: Frame, prompts: list[str], advance: Advance = lambda n: None, sample: bool = False
+) -> list[str]:
     """The model's output for each prompt, in order. `advance(n)` is called when n more are done.
+
+    sample: draw the tokens from the model's distribution instead of taking the likeliest.
 
     Raises UserError if a prompt and what is generated don't fit in the model's context.
     """
@@ -30,11 +34,11 @@ def predict(model: Model, frame: Frame, prompts: list[str], advance: Advance = l
         return []
     if frame.choices:
         return _choose(model, prompts, frame.choices, advance)
-    return _generate(model, prompts, frame, advance)
+    return _generate(model, prompts, frame, advance, sample)
 
 
 @torch.inference_mode()
-def _generate(model: Model, prompts: list[str], frame: Frame, advance: Advance) -> list[str]:
+def _generate(model: Model, prompts: list[str], frame: Frame, advance: Advance, sample: bool) -> list[str]:
     ids = [model.tokenizer(prompt).input_ids for prompt in prompts]
     _check_context(model, prompts, [len(row) + frame.max_new_tokens for row in ids])
     shared, cache = _share(model, ids)
@@ -49,7 +53,7 @@ def _generate(model: Model, prompts: list[str], frame: Frame, advance: Advance) 
             attention_mask=mask.to(model.lm.device),
             past_key_values=_copies(cache, len(batch)),
             max_new_tokens=frame.max_new_tokens,
-            do_sample=False,
+            **({"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sample else {"do_sample": False}),
             pad_token_id=pad,
             stopping_criteria=[_Stop(model.tokenizer, frame.stop, width)] if frame.stop else None,
         )

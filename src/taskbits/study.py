@@ -42,6 +42,7 @@ class Measurement:
     adapted: SHA-256 of what the program makes of the model (prefix text and changed weights);
     content: what the program is, for people: {"text": ...}, {"examples": [...]} or {"tensors": {...}};
     seconds: of the whole trial; scoring_seconds: of its scoring on validation.
+    peak_memory: most bytes that the process held while the program was found, where the system tells.
     test is None until the program is a frontier candidate.
     """
 
@@ -59,6 +60,7 @@ class Measurement:
     scoring_seconds: float
     seed: int
     versions: dict
+    peak_memory: int | None = None
     test: Score | None = field(default=None, compare=False)
 
 

@@ -22,11 +22,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from taskbits import template
 from taskbits.errors import UserError
-from taskbits.metrics import Scorer, metric
+from taskbits.metrics import Metric, metric
 from taskbits.shipped import resolve
 from taskbits.study import Score
 
@@ -70,7 +71,7 @@ class Task:
     metric: str
     description: str
     fingerprint: str
-    _scorer: Scorer
+    _metric: Metric
 
     def prompts(self, split: str) -> list[str]:
         """The split's inputs, each in the prompt template."""
@@ -91,8 +92,12 @@ class Task:
 
     def score(self, split: str, outputs: list[str]) -> Score:
         """Score the outputs for a split's rows, in their order."""
-        rows = self.splits[split]
-        return self._scorer(outputs, self.targets(split), rows)
+        return self._metric.score(outputs, self.targets(split), self.splits[split])
+
+    def rewards(self, split: str, indices: list[int], outputs: list[str]) -> np.ndarray:
+        """The score of each output alone, for the rows of a split at `indices`."""
+        rows = [self.splits[split][i] for i in indices]
+        return self._metric.each(outputs, [template.fill(self.target, row) for row in rows], rows)
 
 
 def load_task(spec: str, rows: int | None = None) -> Task:
@@ -119,7 +124,7 @@ def load_task(spec: str, rows: int | None = None) -> Task:
     frame = Frame(
         prompt, tuple(_texts(settings, "stop", where)), _limit(settings, where), _completions(settings, target, where)
     )
-    scorer = metric(_text(settings, "metric", where), settings.get("pattern"), str(path.parent.resolve()))
+    judge = metric(_text(settings, "metric", where), settings.get("pattern"), str(path.parent.resolve()))
     task = Task(
         settings.get("name") or path.parent.name,
         splits,
@@ -128,7 +133,7 @@ def load_task(spec: str, rows: int | None = None) -> Task:
         settings["metric"],
         settings.get("description") or "",
         _fingerprint(settings, splits),
-        scorer,
+        judge,
     )
     if frame.choices and (missing := set(task.targets("train") + task.targets("validation")) - set(frame.choices)):
         raise UserError(f"{where}: the target {sorted(missing)[0]!r} is not among the choices")

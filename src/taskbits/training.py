@@ -11,6 +11,7 @@ from taskbits.model import Model
 from taskbits.task import Task
 
 Progress = Callable[[int, int], None]
+Weights = dict[str, torch.Tensor]
 
 
 def batches(model: Model, task: Task, size: int, count: int, seed: int) -> Iterator[tuple[torch.Tensor, ...]]:
@@ -25,11 +26,20 @@ def batches(model: Model, task: Task, size: int, count: int, seed: int) -> Itera
         while len(order) < size:
             order += torch.randperm(len(prompts), generator=generator).tolist()
         chosen, order = order[:size], order[size:]
-        yield _batch(model, [(prompts[i], targets[i]) for i in chosen], ends=not task.frame.choices)
+        yield example_batch(model, [(prompts[i], targets[i]) for i in chosen], ends=not task.frame.choices)
+
+
+def cross_entropies(
+    model: Model, data: Iterable[tuple[torch.Tensor, ...]], weights: Callable[[], Weights] = dict
+) -> Iterator[torch.Tensor]:
+    """The mean cross-entropy of each batch, in nats, under the model with some of its parameters replaced."""
+    for tokens, mask, labels in data:
+        inputs = {"input_ids": tokens, "attention_mask": mask, "labels": labels}
+        yield torch.func.functional_call(model.lm, weights(), kwargs=inputs).loss
 
 
 def train(
-    model: Model, parameters: Iterable[torch.nn.Parameter], data: Iterator, steps: int, rate: float, progress: Progress
+    parameters: Iterable[torch.Tensor], losses: Iterable[torch.Tensor], steps: int, rate: float, progress: Progress
 ) -> None:
     """Adam over `parameters` with a short warm-up and a linear decay to zero."""
     parameters = list(parameters)
@@ -38,16 +48,17 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
     )
-    for step, (tokens, mask, labels) in enumerate(data):
+    for step, loss in enumerate(losses):
         progress(step, steps)
-        model.lm(input_ids=tokens, attention_mask=mask, labels=labels).loss.backward()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
 
 
-def _batch(model: Model, examples: list[tuple[str, str]], ends: bool) -> tuple[torch.Tensor, ...]:
+def example_batch(model: Model, examples: list[tuple[str, str]], ends: bool) -> tuple[torch.Tensor, ...]:
+    """Token ids, attention mask and labels of (prompt, output) pairs; `ends`: with the end token behind each."""
     rows = []
     for prompt, target in examples:
         before = model.tokenizer(prompt).input_ids

@@ -12,7 +12,7 @@ from taskbits.lab.train import HERE
 from taskbits.model import load_model
 from taskbits.predict import predict
 from taskbits.task import load_task
-from taskbits.training import batches, train
+from taskbits.training import batches, cross_entropies, train
 
 ROWS = 200
 SHOTS = 8
@@ -38,7 +38,8 @@ def lora(model, task) -> float:
     adapted = peft.get_peft_model(model.lm, peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"))
     with model.single_precision():
         trainable = [p for p in adapted.parameters() if p.requires_grad]
-        train(model, trainable, batches(model, task, 16, STEPS, 0), STEPS, 5e-3, lambda done, steps: None)
+        losses = cross_entropies(model, batches(model, task, 16, STEPS, 0))
+        train(trainable, losses, STEPS, 5e-3, lambda done, steps: None)
     reached = score(model, task)
     adapted.unload()
     return reached

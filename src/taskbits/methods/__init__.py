@@ -11,17 +11,32 @@ Raises UserError where the settings can't work for this model and task.
 """
 
 import importlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
 
 from taskbits.coding import Coded
+from taskbits.coefficients import Numbers
 from taskbits.errors import UserError
 from taskbits.model import Model
 from taskbits.program import Program
 from taskbits.task import Task
 
 # A method's place in this list is its id in program files: add new ones at the end.
-NAMES = ("zero-shot", "few-shot", "instructed", "subset", "lora", "full")
+NAMES = (
+    "zero-shot",
+    "few-shot",
+    "instructed",
+    "subset",
+    "lora",
+    "full",
+    "lora-fp16",
+    "tiny",
+    "lora-xs",
+    "steer",
+    "seeded",
+    "blora",
+)
 
 
 @dataclass(frozen=True)
@@ -45,3 +60,19 @@ def fitted(name: str, model: Model, task: Task, runner: str, coded: Coded | None
     coded = coded or Coded(b"", {}, 0.0, {})
     program = Program(NAMES.index(name), model.fingerprint, task.frame, runner, coded.settings, coded.payload)
     return Fitted(program, coded.ideal_bits, coded.content)
+
+
+def fitted_numbers(
+    name: str, model: Model, task: Task, runner: str, numbers: Numbers, settings: dict, content: dict
+) -> Fitted:
+    """Wrap whole numbers and their step into a program whose runner also takes `settings`."""
+    coded = numbers.coded
+    settings = {**settings, "step": numbers.step, **coded.settings}
+    return fitted(name, model, task, runner, Coded(coded.payload, settings, coded.entropy, content))
+
+
+def targets(sizes: Iterable[int], by_metric: Iterable[int] = ()) -> list[dict]:
+    """Settings for a sweep over payload sizes in bytes: a short training, then on the metric, then a long one."""
+    sizes = list(sizes)
+    plan = [(100, "loss", sizes), (100, "metric", by_metric), (400, "loss", sizes)]
+    return [{"bytes": size, "objective": objective, "steps": steps} for steps, objective, some in plan for size in some]

@@ -2,7 +2,7 @@
 
 from taskbits.coding import Coded, encode_tensors
 from taskbits.methods import fitted
-from taskbits.training import batches, train
+from taskbits.training import batches, cross_entropies, train
 
 FAMILY = "parametric"
 _BATCH = 16
@@ -27,6 +27,7 @@ def fit(model, task, settings, seed, progress):
 def _changes(model, task, steps, rate, seed, progress):
     before = [weight.detach().float().cpu().numpy().copy() for weight in model.lm.parameters()]
     with model.single_precision():
-        train(model, model.lm.parameters(), batches(model, task, _BATCH, steps, seed), steps, rate, progress)
+        losses = cross_entropies(model, batches(model, task, _BATCH, steps, seed))
+        train(model.lm.parameters(), losses, steps, rate, progress)
         after = [weight.detach().cpu().numpy() for weight in model.lm.parameters()]
         return [new - old for new, old in zip(after, before, strict=True)]

@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from taskbits.errors import UserError
 from taskbits.frontier import envelope
+from taskbits.methods import NAMES
 from taskbits.report.scale import FAMILIES, bounds, label, metric, score_limit, size, task, ticks
 from taskbits.study import Measurement, Study
 
@@ -24,6 +25,7 @@ _STYLES = [
     ("#E69F00", "v"),
     ("#56B4E9", "P"),
     ("#000000", "X"),
+    ("#999999", "*"),
 ]
 _GREY = "#777777"
 _SETTINGS = {
@@ -66,10 +68,36 @@ def draw_comparison(studies: list[Study], path: Path | str) -> None:
         _finish(figure, legend, measured, path)
 
 
+def draw_methods(panels: list[list[Study]], path: Path | str) -> None:
+    """Draw score against length for each method, one panel for the studies of one task and model."""
+    measured = [sum((study.measurements() for study in studies), []) for studies in panels]
+    names = sorted({m.method for found in measured for m in found}, key=NAMES.index)
+    styles = {name: _STYLES[i % len(_STYLES)] for i, name in enumerate(names)}
+    curves = [[[m for m in found if m.method == name] for name in names] for found in measured]
+    with matplotlib.rc_context(_SETTINGS):
+        figure = _figure(len(panels))
+        for k, (studies, found) in enumerate(zip(panels, measured, strict=True)):
+            info = studies[0].info
+            title = f"{task(info)}: score against bytes added to {label(info)}, by method"
+            axes = _axes(figure.add_subplot(len(panels), 1, k + 1), title, info, found)
+            for one, style in zip(curves[k], styles.values(), strict=True):
+                _curve(axes, one, lambda m, style=style: style, line=style[0], goes_on=False)
+        _finish(figure, list(styles.items()), sum(curves, []), path)
+
+
 def _start(title: str, info: dict, measured: list[Measurement]) -> tuple[Figure, Axes]:
-    """A figure without points, about as wide as a column of a paper: its letters stay as large as here."""
-    figure = Figure(figsize=(4.2, 3.4), dpi=240, layout="constrained")
-    axes = figure.add_subplot()
+    """A figure of one panel, without points."""
+    figure = _figure(1)
+    return figure, _axes(figure.add_subplot(), title, info, measured)
+
+
+def _figure(panels: int) -> Figure:
+    """About as wide as a column of a paper: its letters stay as large as here."""
+    return Figure(figsize=(4.2, 0.6 + 2.8 * panels), dpi=240, layout="constrained")
+
+
+def _axes(axes: Axes, title: str, info: dict, measured: list[Measurement]) -> Axes:
+    """Titles, scales and grid of a panel for these measurements."""
     low, high = bounds([m.bytes for m in measured])
     axes.set_xscale("log")
     axes.set_xlim(low, high)
@@ -85,10 +113,12 @@ def _start(title: str, info: dict, measured: list[Measurement]) -> tuple[Figure,
     axes.set_ylabel(f"{split} score{metric(info)}")
     if not measured:
         axes.text(0.5, 0.5, "nothing measured yet", transform=axes.transAxes, ha="center", color=_GREY)
-    return figure, axes
+    return axes
 
 
-def _curve(axes: Axes, measured: list[Measurement], style: Callable, line: str, marker_size: float = 5) -> None:
+def _curve(
+    axes: Axes, measured: list[Measurement], style: Callable, line: str, marker_size: float = 5, goes_on: bool = True
+) -> None:
     if not measured:
         return
     axes.scatter(
@@ -102,9 +132,10 @@ def _curve(axes: Axes, measured: list[Measurement], style: Callable, line: str, 
     programs = envelope(measured)
     scores = [(m.test or m.validation).value for m in programs]
     # To the right of the last program nothing better is known: the line goes on.
+    beyond = [(axes.get_xlim()[1], scores[-1])] if goes_on else []
     axes.step(
-        [*(m.bytes for m in programs), axes.get_xlim()[1]],
-        [*scores, scores[-1]],
+        [*(m.bytes for m in programs), *(size for size, _ in beyond)],
+        [*scores, *(score for _, score in beyond)],
         where="post",
         color=line,
         linewidth=1.1,

@@ -15,6 +15,7 @@ what runs there; there, other words follow the payload's own.
 import hashlib
 import importlib
 import inspect
+import math
 from types import ModuleType
 
 import numpy
@@ -23,7 +24,7 @@ from taskbits.errors import UserError
 from taskbits.model import Model, weights_digest
 from taskbits.program import Program
 
-NAMES = ("plain", "prompt", "data", "lora", "lora_fp16", "full")
+NAMES = ("plain", "prompt", "data", "lora", "lora_fp16", "full", "tiny", "lora_xs", "steer", "seeded", "blora")
 
 
 def runner(name: str) -> ModuleType:
@@ -73,3 +74,16 @@ def require(condition: bool, what: str) -> None:
     """Raise UserError with `what` is wrong unless the condition holds."""
     if not condition:
         raise UserError(f"the program is not valid: {what}")
+
+
+def check_matrices(model: Model, target: object) -> None:
+    """Refuse a target that fits no matrix, or is in another parameter's name, too."""
+    require(type(target) is str, "target")
+    found = [weight.ndim for name, weight in model.lm.named_parameters() if target in name]
+    require(found != [] and set(found) == {2}, f"{target!r} does not stand for matrices in this model")
+
+
+def check_numbers(step: float, spread: float, bound: int) -> None:
+    """Refuse a distribution of whole numbers, or a step between them, that makes no sense."""
+    require(type(bound) is int and 0 < bound < 2**20, "bound")
+    require(all(math.isfinite(x) and x > 0 for x in (step, spread)), "step or spread")

@@ -4,11 +4,9 @@ Each tensor's step is 2^-k with its own k, coded uniformly before it; its number
 distribution of scale `spread` (in steps) between -bound and bound. Encoding: `taskbits.coding.encode_tensors`.
 """
 
-import math
-
 import constriction
 
-from taskbits.runners import require
+from taskbits.runners import check_numbers
 
 WORD = "u4"
 
@@ -23,5 +21,4 @@ def adapt(pipe, data, spread, bound):
 
 
 def check(model, data, spread, bound):
-    require(type(bound) is int and 0 < bound < 2**20, "bound")
-    require(math.isfinite(spread) and spread > 0, "spread")
+    check_numbers(1.0, spread, bound)

@@ -2,8 +2,7 @@
 
 import numpy
 
-from taskbits.runners import require
-from taskbits.runners.lora import check_target
+from taskbits.runners import check_matrices, require
 
 WORD = "f2"
 
@@ -18,6 +17,7 @@ def adapt(pipe, data, target, rank):
 
 
 def check(model, data, target, rank):
-    check_target(model, target, rank)
+    check_matrices(model, target)
+    require(type(rank) is int and 0 < rank <= 4096, "rank")
     count = rank * sum(sum(weight.shape) for name, weight in model.lm.named_parameters() if target in name)
     require(len(data) == count, "the payload has a wrong size")

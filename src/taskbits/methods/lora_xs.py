@@ -1,0 +1,47 @@
+"""A small trained core between the first singular directions of each matrix, which M itself provides.
+
+LoRA-XS (Bałazy et al. 2024): the change of W = U S V is U S core V, cut to r directions on either side. Only the
+core is stored.
+"""
+
+import math
+
+import torch
+
+from taskbits.coefficients import Change, base_weights, find
+from taskbits.methods import fitted_numbers, targets
+from taskbits.places import attention, selector
+from taskbits.runners.lora_xs import directions
+
+FAMILY = "parametric"
+_RATE = 3e-2
+_BITS = 2.0  # a coefficient
+
+
+def sweep(model, task):
+    return targets([256, 64, 1024, 128, 512, 2048])
+
+
+def fit(model, task, settings, seed, progress):
+    names = attention(model)
+    target = selector(names, dict(model.lm.named_parameters()))
+    smallest = min(min(weight.shape) for name, weight in model.lm.named_parameters() if name in names)
+    rank = min(smallest, max(1, round(math.sqrt(8 * settings["bytes"] / (_BITS * len(names))))))
+    found = find(model, task, _change(model, names, rank), settings, _RATE, seed, progress)
+    content = {"tensors": {name: [rank, rank] for name in names}}
+    return fitted_numbers("lora-xs", model, task, "lora_xs", found, {"target": target, "rank": rank}, content)
+
+
+def _change(model, names: list[str], rank: int) -> Change:
+    base = base_weights(model, names)
+    exact = dict(model.lm.named_parameters())
+    frames = {name: [part.float() for part in directions(exact[name].detach(), rank)] for name in names}
+
+    def weights(coefficients):
+        cores = coefficients.view(len(names), rank, rank)
+        return {
+            name: base[name] + left @ core @ right
+            for core, (name, (left, right)) in zip(cores, frames.items(), strict=True)
+        }
+
+    return Change(("lora-xs", *names, rank), torch.zeros(len(names) * rank**2), weights, [rank**2] * len(names))

@@ -1,0 +1,33 @@
+"""A vector added to the residual stream behind each block, sparse and quantised: the bias of its last matrix."""
+
+import torch
+
+from taskbits.coefficients import Change, find
+from taskbits.errors import UserError
+from taskbits.methods import fitted_numbers, targets
+from taskbits.places import last_matrices, selector
+
+FAMILY = "parametric"
+_RATE = 3e-2
+
+
+def sweep(model, task):
+    return targets([64, 256, 16, 128, 32, 512])
+
+
+def fit(model, task, settings, seed, progress):
+    modules = {name.removesuffix(".weight"): None for name in last_matrices(model)}
+    for name in modules:
+        module = model.lm.get_submodule(name)
+        if getattr(module, "bias", None) is not None:
+            raise UserError("method steer is for models whose blocks end in a matrix without bias")
+        modules[name] = len(module.weight)
+
+    def weights(coefficients):
+        parts = coefficients.split(list(modules.values()))
+        return {f"{name}.bias": part for name, part in zip(modules, parts, strict=True)}
+
+    change = Change(("steer", *modules), torch.zeros(sum(modules.values())), weights, list(modules.values()))
+    found = find(model, task, change, settings, _RATE, seed, progress)
+    target = selector(modules, dict(model.lm.named_modules()))
+    return fitted_numbers("steer", model, task, "steer", found, {"target": target}, {"tensors": modules})

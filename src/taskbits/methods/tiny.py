@@ -1,0 +1,50 @@
+"""A few coefficients that all matrices share: each entry of rank-one factors is plus or minus one of them.
+
+Which one is drawn from a fixed seed, as in Uni-LoRA (Li et al. 2025); to the right factor random numbers are added,
+so that training can start from zero. From a handful of coefficients up, as TinyLoRA's (arXiv 2602.04118).
+"""
+
+import numpy as np
+import torch
+
+from taskbits.coefficients import Change, base_weights, find
+from taskbits.methods import fitted_numbers, targets
+from taskbits.places import attention, selector
+
+FAMILY = "parametric"
+_RATE = 2e-2
+_BITS = 3  # a coefficient
+
+
+def sweep(model, task):
+    return targets([32, 8, 128, 16, 64, 256, 4, 512], by_metric=[32, 8])
+
+
+def fit(model, task, settings, seed, progress):
+    names, count = attention(model), max(1, 8 * settings["bytes"] // _BITS)
+    target = selector(names, dict(model.lm.named_parameters()))
+    change = shared_change(model, names, count)
+    found = find(model, task, change, settings, _RATE, seed, progress)
+    content = {"coefficients": found.values.tolist(), "matrices": len(names)}
+    return fitted_numbers("tiny", model, task, "tiny", found, {"target": target, "count": count}, content)
+
+
+def shared_change(model, names: list[str], count: int) -> Change:
+    """Coefficients (count,) shared as the runner `tiny` does: the same draws in the same order."""
+    base, random, draws = base_weights(model, names), np.random.RandomState(0), {}
+    for name, weight in base.items():
+        rows, columns = weight.shape
+        left, right, added = (
+            random.choice(2 * count, rows),
+            random.choice(2 * count, columns),
+            random.randn(columns) / 8,
+        )
+        draws[name] = [torch.as_tensor(part, device=weight.device) for part in (left, right, added.astype("f4"))]
+
+    def weights(coefficients):
+        signed = torch.cat([coefficients, -coefficients])
+        return {
+            name: base[name] + signed[left].outer(signed[right] + added) for name, (left, right, added) in draws.items()
+        }
+
+    return Change(("tiny", *names, count), torch.zeros(count), weights, None)
