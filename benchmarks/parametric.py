@@ -5,7 +5,7 @@
 On the laboratory's tasks with lab:pretrained; with --real on SmolLM2-135M-Instruct and AG News instead. Ours are whole
 files. Published: 16 bits a parameter and the script's 354 bytes for LoRA, the learned bit-widths and 1,047 bytes for
 Bayesian LoRA; the same trained programs, also scored on test, but none needs to be decodable. --scale: of the seconds
-that each method is given. Draws one panel a task and ends with one JSON line.
+that each method is given; with 0, the tables of what was measured before. Draws one panel a task and ends with one JSON line.
 """
 
 import argparse
@@ -88,10 +88,11 @@ def main() -> None:
     for model, task, name in parts:
 
         def study(kind: str, budgets: dict, model=model, task=task, name=name) -> Study:
+            folder = str(out / name / kind)
             for method, seconds in budgets.items():
                 if seconds := scale * seconds[options.real]:
-                    kept = measure(model, task, str(out / name / kind), methods=[method], budget=seconds, rows=rows)
-            return kept
+                    measure(model, task, folder, methods=[method], budget=seconds, rows=rows)
+            return Study.open(folder)
 
         ours = study("ours", OURS)
         published = [study(kind, {kind: seconds}) for kind, seconds in PUBLISHED.items()]

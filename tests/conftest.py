@@ -85,6 +85,10 @@ def measured(request, model_folder, task_folder, tmp_path_factory):
     return measure(model_folder, task_folder, str(out), methods=[request.param], budget=0.01)
 
 
+def nothing(done, of):
+    """For those who ask for progress and need none."""
+
+
 def fresh(*arguments):
     """Run the command line in a process of its own."""
     command = [sys.executable, "-m", "taskbits", *map(str, arguments)]

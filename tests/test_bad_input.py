@@ -166,4 +166,4 @@ def test_export_needs_one_target(refused, program):
 
 def test_only_adapters_become_peft_folders(refused, program, model_folder, tmp_path):
     line = refused("export", program, "--peft", tmp_path / "peft", "--model", model_folder)
-    assert "only adapters" in line
+    assert "only a change to the weights" in line

@@ -4,11 +4,8 @@ import json
 import subprocess
 import sys
 
-import numpy
 import pytest
-import torch
-import transformers
-from conftest import ROWS, fresh, write_task
+from conftest import ROWS, fresh, nothing, write_task
 
 from taskbits.confirm import open_parts
 from taskbits.export import standalone
@@ -78,10 +75,6 @@ def test_every_setting_of_the_sweep_has_its_own_key(measured, found, model):
     assert len(settings) == len(set(settings)) and json.dumps(found.settings, sort_keys=True) == settings[0]
 
 
-def nothing(done, of):
-    pass
-
-
 @pytest.mark.parametrize(
     "name, settings", [("few-shot", {"k": 8}), ("instructed", {"k": 3}), ("subset", {"n": 16, "rate": 1e-3})]
 )
@@ -90,40 +83,6 @@ def test_coded_texts_are_about_as_long_as_their_cross_entropy(model, task_folder
         fitted = method(name).fit(model, load_task(task_folder), settings, 0, nothing)
     size, ideal = len(fitted.program.payload), fitted.ideal_bits / 8
     assert ideal <= size + 1 and size <= 1.01 * ideal + 4
-
-
-def test_quantised_adapter_is_much_smaller_than_float16(model, task_folder):
-    task = load_task(task_folder)
-    sizes = {}
-    for bits in (16, 2):
-        with model.preserved():
-            settings = {"rank": 2, "target": "blocks", "steps": 20, "rate": 5e-3, "bits": bits}
-            sizes[bits] = len(method("lora").fit(model, task, settings, 0, nothing).program.payload)
-    assert sizes[2] * 5 < sizes[16]
-
-
-@pytest.mark.parametrize("bits", [2, 16])
-def test_peft_folder_gives_the_same_outputs(taskbits, model_folder, task_folder, tmp_path, bits):
-    import peft
-
-    model, task = load_model(model_folder), load_task(task_folder)
-    with model.preserved():
-        settings = {"rank": 2, "target": "blocks", "steps": 40, "rate": 5e-3, "bits": bits}
-        program = method("lora").fit(model, task, settings, 0, nothing).program
-    (tmp_path / "lora.tbp").write_bytes(program.to_bytes())
-    result = taskbits("export", tmp_path / "lora.tbp", "--peft", tmp_path / "peft", "--model", model_folder)
-    assert result.returncode == 0, result.stderr
-    base = transformers.AutoModelForCausalLM.from_pretrained(model_folder)
-    adapted = peft.PeftModel.from_pretrained(base, tmp_path / "peft").eval()
-    tokens = model.tokenizer(task.prompts("test")[0], return_tensors="pt")
-    with torch.no_grad(), model.preserved():
-        from taskbits.runners import adapt
-
-        before = model.lm(**tokens).logits
-        adapt(model, program)
-        ours, theirs = model.lm(**tokens).logits, adapted(**tokens).logits.double()
-    assert (ours - before).abs().max() > 1e-3
-    numpy.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-4)
 
 
 def test_choices_are_scored_by_likelihood_and_the_standalone_file_agrees(model_folder, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from taskbits.errors import UserError
 from taskbits.frontier import envelope, rows
-from taskbits.report.figure import draw_comparison, draw_frontier
+from taskbits.report.figure import draw_comparison, draw_frontier, draw_methods
 from taskbits.report.page import write_page
 from taskbits.report.scale import bounds, label, size, ticks
 from taskbits.study import Score, Study
@@ -31,10 +31,10 @@ def study(folder, programs=(), tested=True, **info):
     } | info
     made = Study.create(folder, info)
     for count, value, family, content in programs:
-        with made.trial("method", {"bytes": count}) as trial:
+        with made.trial("zero-shot", {"bytes": count}) as trial:
             trial.finish(
                 program=b"%d" % count,
-                method="method",
+                method="zero-shot",
                 family=family,
                 settings={"bytes": count},
                 bytes=count,
@@ -245,6 +245,16 @@ def test_comparison_has_a_colour_for_each_study(tmp_path):
     assert all(colour in drawn for colour in ("#0072b2", "#d55e00", "#009e73"))
     draw_comparison(studies[:1], tmp_path / "all.png")
     assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_panel_for_each_task_and_a_colour_for_each_method(tmp_path):
+    panels = [
+        [study(tmp_path / "a", PROGRAMS, name="a")],
+        [study(tmp_path / "b", PROGRAMS[:1], task="lab:b", name="b")],
+    ]
+    draw_methods(panels, tmp_path / "all.svg")
+    drawn = (tmp_path / "all.svg").read_text()
+    assert drawn.count('id="axes_') == 2 and "#0072b2" in drawn
 
 
 def test_pictures_that_cannot_be_written(tmp_path):

@@ -165,7 +165,9 @@ def _laplace_bits(values: np.ndarray, scale: float) -> float:
     """What whole numbers take under a Laplace distribution of this scale, in bits."""
     sizes, counts = np.unique(np.abs(values), return_counts=True)
     inside = np.where(
-        sizes == 0, 1 - np.exp(-0.5 / scale), 0.5 * np.exp(-(sizes - 0.5) / scale) * (1 - np.exp(-1 / scale))
+        sizes == 0,
+        1 - np.exp(-0.5 / scale),
+        0.5 * np.exp(-np.maximum(sizes - 0.5, 0) / scale) * (1 - np.exp(-1 / scale)),
     )
     return float(-(counts * np.log2(np.maximum(inside, 1e-30))).sum())
 

@@ -21,6 +21,7 @@ from taskbits.training import Progress, Weights, batches, cross_entropies, train
 
 _BATCH = 8
 _EVOLVED = 300  # more coefficients than this are trained by policy gradient
+_TRIES = 4  # programs tried by evolution for each training step of the others
 _HOLD = 0.5  # the part of the steps after which the wanted size is kept
 _PRICE = (1e-8, 1.0)
 _AHEAD = 12  # steps that the numbers take to follow the price
@@ -86,7 +87,7 @@ def find(
     with the task's own metric. rate: of the first training; the second takes half of it.
     """
     size, steps, by_metric = settings["bytes"], settings["steps"], settings["objective"] == "metric"
-    total = steps * (3 if by_metric else 2)
+    total = steps * (2 if not by_metric else 3 if len(change.start) > _EVOLVED else 2 + _TRIES)
     learned = learn(model, task, change, steps, rate, seed, lambda done, of: progress(done, total))
     data = batches(model, task, _BATCH, steps, seed + 1)
     latent, step = _compress(
@@ -116,7 +117,7 @@ def find(
             values,
             lambda whole: len(encode_integers(whole, change.groups).payload) <= size,
             seed,
-            steps,
+            _TRIES * steps,
             lambda done: progress(2 * steps + done, total),
         )
     return Numbers(values, step, encode_integers(values, change.groups))
@@ -171,7 +172,7 @@ def _compress(
             ahead = min(k + _AHEAD, steps)
             goal = math.log(wanted) + max(0.0, at_first - math.log(wanted)) * max(0.0, 1 - ahead / (_HOLD * steps))
             excess = now + _AHEAD * pace_of_bits - goal
-            price = float(np.clip(price * math.exp(np.clip(0.8 * excess, -0.3, 0.3)), *_PRICE))
+            price = float(np.clip(price * math.exp(np.clip(0.8 * excess, -1.0, 0.3)), *_PRICE))
     return latent.detach(), float(f"{log_step.exp().item():.2g}")
 
 

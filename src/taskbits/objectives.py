@@ -53,9 +53,10 @@ def evolve(
                 done += 1
                 numbers, sample = search.ask()
                 values = numbers.astype(np.int64)
-                score = _score(model, task, weights(values), chosen) if allowed(values) else 0.0
+                fits = allowed(values)
+                score = _score(model, task, weights(values), chosen) if fits else 0.0
                 told.append((sample, -score))
-                if score >= max(best.values()):
+                if fits and score >= max(best.values()):
                     best[tuple(values)] = score
             search.tell(told)
         middle = np.clip(np.rint(search.mean), -bound, bound).astype(np.int64)

@@ -12,6 +12,7 @@ import torch
 from taskbits import runners
 from taskbits.errors import UserError
 from taskbits.model import Model
+from taskbits.places import is_transposed
 from taskbits.program import Program
 
 _NOTHING = 1e-7  # of a change's largest singular value, for a rank to count
@@ -37,7 +38,7 @@ def write_peft(program: Program, model: Model, folder: Path) -> str:
         linear = {name for name, module in model.lm.named_modules() if hasattr(module, "weight")}
         biases = {name: change for name, change in changes.items() if name not in before}
         factors = {
-            name: _factors(change)
+            name: _factors(change.T if is_transposed(model, name) else change)
             for name, change in changes.items()
             if name in before and change.ndim == 2 and name.removesuffix(".weight") in linear
         }
@@ -52,7 +53,7 @@ def write_peft(program: Program, model: Model, folder: Path) -> str:
 
 
 def _factors(change: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factors (rows, r) and (r, columns) of the least rank r, at least 1, whose product is the change."""
+    """Factors (out, r) and (r, in) of the least rank r, at least 1, whose product is the change."""
     u, s, v = torch.linalg.svd(change.double(), full_matrices=False)
     rank = max(1, int((s > _NOTHING * s[0]).sum()))
     root = s[:rank].sqrt()
@@ -76,8 +77,6 @@ def _write_adapter(model: Model, factors: dict, biases: dict, folder: Path) -> N
         state = {key: torch.zeros_like(value) for key, value in peft.get_peft_model_state_dict(adapted).items()}
         for name, (left, right) in factors.items():
             stem = f"base_model.model.{name.removesuffix('.weight')}.lora_"
-            if left.shape != state[f"{stem}B.weight"].shape:  # W is kept transposed
-                left, right = right.T, left.T
             state[f"{stem}B.weight"], state[f"{stem}A.weight"] = left.float(), right.float()
         for name, value in biases.items():
             state[f"base_model.model.{name.removesuffix('.bias')}.lora_B.bias"] = value.float()

@@ -1,43 +1,69 @@
-"""Where a change goes: names of a model's matrices, and the shortest text that tells them from its other parameters."""
+"""Where a change goes: some of a model's matrices, and the shortest text that tells them from its other parameters."""
 
 import re
 from collections.abc import Iterable
 
+from transformers.pytorch_utils import Conv1D
+
 from taskbits.errors import UserError
 from taskbits.model import Model
 
-
-def matrices(model: Model, part: str = "") -> list[str]:
-    """Names of the matrices in the transformer's blocks, in the model's order; those with `part` in the name."""
-    numbered = [re.match(r"(.*?)\.\d+\.", name) for name, _ in model.lm.named_parameters()]
-    stems = [match.group(1) for match in numbered if match]
-    blocks = max(sorted(set(stems)), key=stems.count, default="")
-    return [
-        name
-        for name, weight in model.lm.named_parameters()
-        if blocks and name.startswith(blocks) and weight.ndim == 2 and part in name
-    ]
+Places = tuple[list[str], str]  # parameters' names in the model's order, and the text in these names alone
 
 
-def attention(model: Model) -> list[str]:
-    """Names of the attention's matrices; of all in the blocks if their names don't tell."""
-    return matrices(model, "attn") or matrices(model, "attention") or matrices(model)
+def blocks(model: Model) -> Places:
+    """The matrices in the transformer's blocks."""
+    return _selectable(model, _matrices(model))
 
 
-def last_matrices(model: Model) -> list[str]:
+def attention(model: Model) -> Places:
+    """The attention's matrices; all in the blocks if the names don't tell which those are."""
+    names = _matrices(model)
+    return _selectable(model, [name for name in names if "attn" in name or "attention" in name] or names)
+
+
+def last_in_blocks(model: Model) -> list[str]:
     """Names of each block's last matrix, whose output goes to the residual stream."""
-    return list({re.match(r".*?\.\d+\.", name).group(): name for name in matrices(model)}.values())
+    return list({re.match(r".*?\.\d+\.", name).group(): name for name in _matrices(model)}.values())
 
 
-def selector(names: Iterable[str], everything: Iterable[str]) -> str:
-    """The shortest text that stands in each of these names and in no other one of `everything`.
+def is_transposed(model: Model, name: str) -> bool:
+    """Whether the module keeps this matrix as (in, out), as GPT-2's do, and not as (out, in)."""
+    return isinstance(model.lm.get_submodule(name.rpartition(".")[0]), Conv1D)
 
-    Raises UserError if there is none.
-    """
+
+def selector(names: Iterable[str], everything: Iterable[str]) -> str | None:
+    """The shortest text that stands in each of these names and in no other one of `everything`; None if none does."""
     names = list(names)
     others, first = set(everything) - set(names), names[0] if names else ""
     parts = {first[i:j] for i in range(len(first)) for j in range(i + 1, len(first) + 1)}
     for part in sorted(parts, key=lambda p: (len(p), p)):
         if all(part in name for name in names) and not any(part in name for name in others):
             return part
-    raise UserError("nothing tells the matrices of this model's blocks from its other parts by name")
+    return None
+
+
+def _matrices(model: Model) -> list[str]:
+    numbered = [re.match(r"(.*?)\.\d+\.", name) for name, _ in model.lm.named_parameters()]
+    stems = [match.group(1) for match in numbered if match]
+    stem = max(sorted(set(stems)), key=stems.count, default=None)
+    return [
+        name
+        for name, weight in model.lm.named_parameters()
+        if stem is not None and name.startswith(stem) and weight.ndim == 2
+    ]
+
+
+def _selectable(model: Model, wanted: list[str]) -> Places:
+    """The wanted matrices, or where a bias' name gets in the way the largest group of one name that can be told.
+
+    Raises UserError if there is none.
+    """
+    parameters = dict(model.lm.named_parameters())
+    kinds = {name.split(".")[-2] for name in wanted}
+    groups = [[name for name in wanted if name.split(".")[-2] == kind] for kind in sorted(kinds)]
+    groups.sort(key=lambda names: -sum(parameters[name].numel() for name in names))
+    for names in (wanted, *groups):
+        if names and (text := selector(names, parameters)):
+            return names, text
+    raise UserError("nothing tells the matrices of this model's blocks from its other parameters by name")

@@ -35,7 +35,7 @@ def cross_entropies(
     """The mean cross-entropy of each batch, in nats, under the model with some of its parameters replaced."""
     for tokens, mask, labels in data:
         inputs = {"input_ids": tokens, "attention_mask": mask, "labels": labels}
-        yield torch.func.functional_call(model.lm, weights(), kwargs=inputs).loss
+        yield torch.func.functional_call(model.lm, weights(), kwargs=inputs, tie_weights=False).loss
 
 
 def train(

@@ -13,7 +13,7 @@ import torch
 from taskbits.coding import Coded, payload
 from taskbits.coefficients import base_weights
 from taskbits.methods import fitted
-from taskbits.places import matrices, selector
+from taskbits.places import blocks
 from taskbits.training import batches, cross_entropies, train
 
 FAMILY = "parametric"
@@ -30,7 +30,7 @@ def sweep(model, task):
 
 
 def fit(model, task, settings, seed, progress):
-    names, rank, steps = matrices(model), settings["rank"], settings["steps"]
+    (names, target), rank, steps = blocks(model), settings["rank"], settings["steps"]
     base = base_weights(model, names)
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -66,7 +66,7 @@ def fit(model, task, settings, seed, progress):
     model.lm.requires_grad_(False)
     with model.single_precision():
         train([*factors, reach, width_gates, rank_gates], losses(), steps, settings["rate"], progress)
-    coded = _coded(model, names, factors, reach, width_gates, rank_gates)
+    coded = _coded(names, target, factors, reach, width_gates, rank_gates)
     return fitted("blora", model, task, "blora", coded)
 
 
@@ -98,7 +98,7 @@ def _rounded(values: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
     return (scaled + (scaled.round() - scaled).detach()) * step
 
 
-def _coded(model, names, factors, reach, width_gates, rank_gates) -> Coded:
+def _coded(names, target, factors, reach, width_gates, rank_gates) -> Coded:
     encoder, uniform = constriction.stream.queue.RangeEncoder(), constriction.stream.model.Uniform
     widths = _opened(_GATE_PACE * width_gates.detach()).gt(0.5).long().cumprod(1).sum(1).tolist()
     columns = [[0, *(1 + gates.nonzero().flatten()).tolist()] for gates in _opened(_GATE_PACE * rank_gates) > 0.5]
@@ -116,7 +116,6 @@ def _coded(model, names, factors, reach, width_gates, rank_gates) -> Coded:
             encoder.encode(int(step.view("u2")), uniform(65536))
             encoder.encode((numbers + levels // 2).astype(np.int32).ravel(), uniform(levels))
             bits += numbers.size * (2 << widths[i])
-    settings = {"target": selector(names, dict(model.lm.named_parameters())), "rank": rank}
     ranks = {name: len(kept) for name, kept in zip(names, columns, strict=True)}
     content = {"bits": [2 << width for width in widths], "ranks": ranks}
-    return Coded(payload(encoder), settings, bits, content)
+    return Coded(payload(encoder), {"target": target, "rank": rank}, bits, content)

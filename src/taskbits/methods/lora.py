@@ -10,7 +10,7 @@ import torch
 
 from taskbits.coefficients import Change, base_weights, find
 from taskbits.methods import fitted_numbers, targets
-from taskbits.places import attention, matrices, selector
+from taskbits.places import attention, blocks
 
 FAMILY = "parametric"
 _RATE = 2e-2
@@ -22,21 +22,20 @@ def sweep(model, task):
 
 
 def fit(model, task, settings, seed, progress):
-    names, rank = _places(model, settings["bytes"])
-    target = selector(names, dict(model.lm.named_parameters()))
+    names, target, rank = _places(model, settings["bytes"])
     change = _change(model, names, rank, seed)
     found = find(model, task, change, settings, _RATE / math.sqrt(rank), seed, progress)
     content = {"tensors": {name: list(change.weights(change.start)[name].shape) for name in names}, "rank": rank}
     return fitted_numbers("lora", model, task, "lora", found, {"target": target, "rank": rank}, content)
 
 
-def _places(model, size: int) -> tuple[list[str], int]:
-    """The matrices to change and the rank that suit so many bytes."""
+def _places(model, size: int) -> tuple[list[str], str, int]:
+    """The matrices to change, the text that selects them, and the rank that suit so many bytes."""
     sizes = {name: sum(weight.shape) for name, weight in model.lm.named_parameters()}
-    names = attention(model)
+    names, target = attention(model)
     if 8 * size > _BITS * sum(sizes[name] for name in names):
-        names = matrices(model)
-    return names, max(1, math.ceil(8 * size / (_BITS * sum(sizes[name] for name in names))))
+        names, target = blocks(model)
+    return names, target, max(1, math.ceil(8 * size / (_BITS * sum(sizes[name] for name in names))))
 
 
 def _change(model, names: list[str], rank: int, seed: int) -> Change:

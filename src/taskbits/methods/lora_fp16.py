@@ -6,7 +6,7 @@ import torch
 
 from taskbits.coding import Coded
 from taskbits.methods import fitted
-from taskbits.places import attention, matrices, selector
+from taskbits.places import attention, blocks, is_transposed
 from taskbits.training import batches, cross_entropies, train
 
 FAMILY = "parametric"
@@ -30,8 +30,7 @@ def sweep(model, task):
 
 def fit(model, task, settings, seed, progress):
     rank = settings["rank"]
-    names = attention(model) if settings["target"] == "attention" else matrices(model)
-    target = selector(names, dict(model.lm.named_parameters()))
+    names, target = attention(model) if settings["target"] == "attention" else blocks(model)
     torch.manual_seed(seed)
     config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=[n.removesuffix(".weight") for n in names])
     shapes = {name: tuple(weight.shape) for name, weight in model.lm.named_parameters()}
@@ -48,7 +47,7 @@ def fit(model, task, settings, seed, progress):
     for name in names:
         stem = f"base_model.model.{name.removesuffix('.weight')}.lora_"
         left, right = state[f"{stem}B.weight"], state[f"{stem}A.weight"]
-        if (left.shape[0], right.shape[1]) != shapes[name]:  # some architectures keep W transposed
+        if is_transposed(model, name):
             left, right = right.T, left.T
         factors.append((left, right))
     values = np.concatenate([part for k in range(rank) for left, right in factors for part in (left[:, k], right[k])])

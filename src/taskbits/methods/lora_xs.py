@@ -10,7 +10,7 @@ import torch
 
 from taskbits.coefficients import Change, base_weights, find
 from taskbits.methods import fitted_numbers, targets
-from taskbits.places import attention, selector
+from taskbits.places import attention
 from taskbits.runners.lora_xs import directions
 
 FAMILY = "parametric"
@@ -23,8 +23,7 @@ def sweep(model, task):
 
 
 def fit(model, task, settings, seed, progress):
-    names = attention(model)
-    target = selector(names, dict(model.lm.named_parameters()))
+    names, target = attention(model)
     smallest = min(min(weight.shape) for name, weight in model.lm.named_parameters() if name in names)
     rank = min(smallest, max(1, round(math.sqrt(8 * settings["bytes"] / (_BITS * len(names))))))
     found = find(model, task, _change(model, names, rank), settings, _RATE, seed, progress)

@@ -13,7 +13,7 @@ from taskbits.coding import Coded
 from taskbits.coefficients import learn
 from taskbits.methods import fitted, targets
 from taskbits.methods.tiny import shared_change
-from taskbits.places import attention, selector
+from taskbits.places import attention
 from taskbits.training import batches, cross_entropies, train
 
 FAMILY = "parametric"
@@ -28,7 +28,7 @@ def sweep(model, task):
 
 
 def fit(model, task, settings, seed, progress):
-    names, blocks, steps = attention(model), max(1, settings["bytes"] // 2), settings["steps"]
+    (names, target), blocks, steps = attention(model), max(1, settings["bytes"] // 2), settings["steps"]
     change = shared_change(model, names, _BLOCK * blocks)
     learned = learn(model, task, change, steps, _RATE, seed, lambda done, of: progress(done, 2 * steps))
     scale = float(f"{max(learned.square().mean().sqrt().item(), 1e-6):.2g}")
@@ -48,7 +48,7 @@ def fit(model, task, settings, seed, progress):
                 model, task, change, free, fixed, max(1, steps // len(groups)), number, seed,
                 lambda done, number=number: progress(steps + number * steps // len(groups) + done, 2 * steps),
             )  # fmt: skip
-    settings = {"target": selector(names, dict(model.lm.named_parameters())), "blocks": blocks, "scale": scale}
+    settings = {"target": target, "blocks": blocks, "scale": scale}
     coded = Coded(np.array(seeds, "<u2").tobytes(), settings, 16.0 * blocks, {"seeds": seeds})
     return fitted("seeded", model, task, "seeded", coded)
 

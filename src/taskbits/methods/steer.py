@@ -5,7 +5,7 @@ import torch
 from taskbits.coefficients import Change, find
 from taskbits.errors import UserError
 from taskbits.methods import fitted_numbers, targets
-from taskbits.places import last_matrices, selector
+from taskbits.places import last_in_blocks, selector
 
 FAMILY = "parametric"
 _RATE = 3e-2
@@ -16,12 +16,16 @@ def sweep(model, task):
 
 
 def fit(model, task, settings, seed, progress):
-    modules = {name.removesuffix(".weight"): None for name in last_matrices(model)}
+    modules = {name.removesuffix(".weight"): None for name in last_in_blocks(model)}
     for name in modules:
         module = model.lm.get_submodule(name)
         if getattr(module, "bias", None) is not None:
             raise UserError("method steer is for models whose blocks end in a matrix without bias")
         modules[name] = len(module.weight)
+
+    target = selector(modules, dict(model.lm.named_modules()))
+    if target is None:
+        raise UserError("nothing tells the last matrices of this model's blocks from its other modules by name")
 
     def weights(coefficients):
         parts = coefficients.split(list(modules.values()))
@@ -29,5 +33,4 @@ def fit(model, task, settings, seed, progress):
 
     change = Change(("steer", *modules), torch.zeros(sum(modules.values())), weights, list(modules.values()))
     found = find(model, task, change, settings, _RATE, seed, progress)
-    target = selector(modules, dict(model.lm.named_modules()))
     return fitted_numbers("steer", model, task, "steer", found, {"target": target}, {"tensors": modules})

@@ -9,7 +9,7 @@ import torch
 
 from taskbits.coefficients import Change, base_weights, find
 from taskbits.methods import fitted_numbers, targets
-from taskbits.places import attention, selector
+from taskbits.places import attention
 
 FAMILY = "parametric"
 _RATE = 2e-2
@@ -17,12 +17,11 @@ _BITS = 3  # a coefficient
 
 
 def sweep(model, task):
-    return targets([32, 8, 128, 16, 64, 256, 4, 512], by_metric=[32, 8])
+    return targets([32, 8, 128, 16, 64, 256, 4, 512], by_metric=[8, 4])
 
 
 def fit(model, task, settings, seed, progress):
-    names, count = attention(model), max(1, 8 * settings["bytes"] // _BITS)
-    target = selector(names, dict(model.lm.named_parameters()))
+    (names, target), count = attention(model), max(1, 8 * settings["bytes"] // _BITS)
     change = shared_change(model, names, count)
     found = find(model, task, change, settings, _RATE, seed, progress)
     content = {"coefficients": found.values.tolist(), "matrices": len(names)}
