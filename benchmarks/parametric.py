@@ -5,7 +5,8 @@
 On the laboratory's tasks with lab:pretrained; with --real on SmolLM2-135M-Instruct and AG News instead. Ours are whole
 files. Published: 16 bits a parameter and the script's 354 bytes for LoRA, the learned bit-widths and 1,047 bytes for
 Bayesian LoRA; the same trained programs, also scored on test, but none needs to be decodable. --scale: of the seconds
-that each method is given; with 0, the tables of what was measured before. Draws one panel a task and ends with one JSON line.
+that each method is given; with 0, the tables of what was measured before. Draws one panel a task and ends with one
+JSON line.
 """
 
 import argparse

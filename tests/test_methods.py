@@ -62,6 +62,12 @@ def test_standalone_file_gives_the_outputs_of_run(taskbits, measured, found, mod
     assert alone.stdout == ours.stdout
 
 
+def test_has_its_place_in_the_report(taskbits, measured, found):
+    result = taskbits("report", measured.folder)
+    assert result.returncode == 0, result.stderr
+    assert f"p-{found.program}" in (measured.folder / "report.html").read_text()
+
+
 def test_refuses_another_model(taskbits, measured, found):
     arguments = ["--model", "lab:random", "--input", "-"]
     result = taskbits("run", measured.path(found.program), *arguments, input='{"question": "?"}\n')

@@ -21,7 +21,7 @@ programs = st.builds(
     st.integers(0, 255),
     st.binary(min_size=6, max_size=6),
     frames,
-    st.just("lora"),
+    st.just("low_rank"),
     settings,
     st.binary(max_size=300),
 )

@@ -33,7 +33,7 @@ _learned: dict[tuple, torch.Tensor] = {}
 class Change:
     """A family of changes to a model's weights, in n coefficients.
 
-    name: tells it from other families. start: (n,) float32, where training begins; what must not all be zero.
+    name: tells it from other families. start: (n,) float32, where training begins.
     weights: from coefficients (n,) to the parameters that take the place of the model's, by name; differentiable.
     tidy: from trained coefficients to others of the same effect that are better to code.
     groups: sizes of what lies together, such as a matrix's coefficients, and has a distribution of its own.

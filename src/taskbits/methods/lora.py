@@ -18,7 +18,7 @@ _BITS = 2.0  # a value, at most, before the rank goes up
 
 
 def sweep(model, task):
-    return targets([1024, 256, 4096, 512, 2048, 16384, 128, 65536], by_metric=[512])
+    return targets([1024, 256, 4096, 512, 2048, 724, 362, 128, 1448, 16384, 65536], by_metric=[512])
 
 
 def fit(model, task, settings, seed, progress):
@@ -26,7 +26,7 @@ def fit(model, task, settings, seed, progress):
     change = _change(model, names, rank, seed)
     found = find(model, task, change, settings, _RATE / math.sqrt(rank), seed, progress)
     content = {"tensors": {name: list(change.weights(change.start)[name].shape) for name in names}, "rank": rank}
-    return fitted_numbers("lora", model, task, "lora", found, {"target": target, "rank": rank}, content)
+    return fitted_numbers("lora", model, task, "low_rank", found, {"target": target, "rank": rank}, content)
 
 
 def _places(model, size: int) -> tuple[list[str], str, int]:

@@ -33,4 +33,5 @@ def fit(model, task, settings, seed, progress):
 
     change = Change(("steer", *modules), torch.zeros(sum(modules.values())), weights, list(modules.values()))
     found = find(model, task, change, settings, _RATE, seed, progress)
-    return fitted_numbers("steer", model, task, "steer", found, {"target": target}, {"tensors": modules})
+    content = {"tensors": {name: [width] for name, width in modules.items()}}
+    return fitted_numbers("steer", model, task, "steer", found, {"target": target}, content)

@@ -24,7 +24,19 @@ from taskbits.errors import UserError
 from taskbits.model import Model, weights_digest
 from taskbits.program import Program
 
-NAMES = ("plain", "prompt", "data", "lora", "lora_fp16", "full", "tiny", "lora_xs", "steer", "seeded", "blora")
+NAMES = (
+    "plain",
+    "prompt",
+    "data",
+    "low_rank",
+    "lora_fp16",
+    "full",
+    "tiny",
+    "lora_xs",
+    "steer",
+    "seeded",
+    "blora",
+)
 
 
 def runner(name: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""Low-rank changes to weights, as of the runner `lora`, but with the factors as plain float16."""
+"""Low-rank changes to weights, as of the runner `low_rank`, but with the factors as plain float16."""
 
 import numpy
 

@@ -1,6 +1,6 @@
 """A core between each matrix's own first singular directions (Bałazy et al. 2024): W += U S core V, cut to `rank`.
 
-The entries of the cores are `step` times whole numbers, coded as those of the runner `lora`. A singular direction's
+The entries of the cores are `step` times whole numbers, coded as those of the runner `low_rank`. A singular direction's
 sign is the one for which its entries sum to more than 0.
 """
 

@@ -1,6 +1,6 @@
 """A vector added to what some modules put out, as their bias; as many entries as the module's matrix has rows.
 
-They are `step` times whole numbers, coded as those of the runner `lora`.
+They are `step` times whole numbers, coded as those of the runner `low_rank`.
 """
 
 import constriction
