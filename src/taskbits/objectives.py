@@ -92,9 +92,8 @@ def expected_losses(
         # An empty output is the choice of its end; other ends are not counted, since a stop string is cut off.
         pairs = [(prompts[i], text or task.separator) for i, text in rows]
         tokens, mask, labels = example_batch(model, pairs, ends=False)
-        logits = torch.func.functional_call(
-            model.lm, weights(), kwargs={"input_ids": tokens, "attention_mask": mask}
-        ).logits
+        inputs = {"input_ids": tokens, "attention_mask": mask}
+        logits = torch.func.functional_call(model.lm, weights(), kwargs=inputs, tie_weights=False).logits
         surprisal = torch.nn.functional.cross_entropy(
             logits[:, :-1].transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none"
         )

@@ -18,14 +18,14 @@ from taskbits.training import batches, cross_entropies, train
 
 FAMILY = "parametric"
 _BATCH = 8
-_GATE_PACE = 5.0  # gates and ranges move so many times as fast as the factors
+_GATE_PACE = 10.0  # gates and ranges move so many times as fast as the factors
 _HEAT, _LOW, _HIGH = 2 / 3, -0.1, 1.1  # of the hard-concrete distribution
 
 
 def sweep(model, task):
     return [
         {"rank": rank, "price": price, "steps": steps, "rate": 1e-2}
-        for rank, price, steps in ((1, 0.1, 100), (2, 0.1, 200), (1, 0.01, 200), (8, 0.1, 400))
+        for rank, price, steps in ((1, 0.1, 100), (1, 0.1, 200), (2, 0.1, 200), (8, 0.1, 400))
     ]
 
 
