@@ -24,7 +24,7 @@ _ROUNDS = 8
 
 
 def sweep(model, task):
-    return targets([32, 8, 128, 16, 64])
+    return targets([32, 8, 16, 4, 64, 2, 128])
 
 
 def fit(model, task, settings, seed, progress):
