@@ -34,6 +34,7 @@ OURS = {
     "lora-xs": (120, 1100),
     "lora": (200, 0),
     "steer": (60, 0),
+    "norms": (60, 0),
     "seeded": (80, 0),
 }
 PUBLISHED = {"lora-fp16": (130, 1300), "blora": (100, 700)}

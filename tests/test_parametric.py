@@ -20,7 +20,7 @@ from taskbits.scoring import outputs
 from taskbits.task import load_task
 
 PROMPTS = [f"Q: after {n} comes\nA:" for n in range(100)]
-SIZED = ["lora", "tiny", "lora-xs", "steer", "seeded"]
+SIZED = ["lora", "tiny", "lora-xs", "steer", "seeded", "norms"]
 
 
 def settings_for(name, size=64, objective="loss", steps=10):
@@ -58,7 +58,7 @@ def test_settings_of_the_sweep_name_the_sizes(model, task, name):
     assert len(sizes) >= 5 and max(sizes) >= 16 * min(sizes)
 
 
-@pytest.mark.parametrize("name", [*SIZED, "lora-fp16", "blora"])
+@pytest.mark.parametrize("name", ["lora", "tiny", "lora-xs", "steer", "seeded", "lora-fp16", "blora"])
 def test_peft_folder_gives_the_same_outputs(taskbits, model, model_folder, task, tmp_path, name):
     program = find(name, model, task, size=200, steps=40)
     (tmp_path / "a.tbp").write_bytes(program.to_bytes())
@@ -82,8 +82,9 @@ def test_adapter_has_the_least_rank(taskbits, model, model_folder, task, tmp_pat
     assert set(ranks.values()) == {1} and len(ranks) == 8
 
 
-def test_a_change_that_no_adapter_holds_becomes_a_patched_model(taskbits, model, model_folder, task, tmp_path):
-    program = find("full", model, task)
+@pytest.mark.parametrize("name", ["full", "norms"])
+def test_a_change_that_no_adapter_holds_becomes_a_patched_model(taskbits, model, model_folder, task, tmp_path, name):
+    program = find(name, model, task)
     (tmp_path / "a.tbp").write_bytes(program.to_bytes())
     result = taskbits("export", tmp_path / "a.tbp", "--peft", tmp_path / "patched", "--model", model_folder)
     assert result.returncode == 0 and "the patched model" in result.stdout, result.stderr

@@ -22,6 +22,12 @@ def attention(model: Model) -> Places:
     return _selectable(model, [name for name in names if "attn" in name or "attention" in name] or names)
 
 
+def norms(model: Model) -> Places:
+    """The norms' scales."""
+    parameters = model.lm.named_parameters()
+    return _selectable(model, [n for n, p in parameters if p.ndim == 1 and "norm" in n.lower() and "bias" not in n])
+
+
 def last_in_blocks(model: Model) -> list[str]:
     """Names of each block's last matrix, whose output goes to the residual stream."""
     return list({re.match(r".*?\.\d+\.", name).group(): name for name in _matrices(model)}.values())
@@ -55,7 +61,7 @@ def _matrices(model: Model) -> list[str]:
 
 
 def _selectable(model: Model, wanted: list[str]) -> Places:
-    """The wanted matrices, or where a bias' name gets in the way the largest group of one name that can be told.
+    """The wanted parameters, or where a bias' name gets in the way the largest group of one name that can be told.
 
     Raises UserError if there is none.
     """
@@ -66,4 +72,4 @@ def _selectable(model: Model, wanted: list[str]) -> Places:
     for names in (wanted, *groups):
         if names and (text := selector(names, parameters)):
             return names, text
-    raise UserError("nothing tells the matrices of this model's blocks from its other parameters by name")
+    raise UserError("nothing tells this model's matrices or norms from its other parameters by name")

@@ -36,6 +36,7 @@ NAMES = (
     "steer",
     "seeded",
     "blora",
+    "norms",
 )
 
 

@@ -1,0 +1,28 @@
+"""A sparse change to the scales of the model's norms (LN tuning, Qi et al. 2022), quantised and entropy-coded."""
+
+import torch
+
+from taskbits.coefficients import Change, base_weights, find
+from taskbits.methods import fitted_numbers, targets
+from taskbits.places import norms
+
+FAMILY = "parametric"
+_RATE = 2e-2
+
+
+def sweep(model, task):
+    return targets([64, 16, 256, 32, 128, 512])
+
+
+def fit(model, task, settings, seed, progress):
+    names, target = norms(model)
+    base = base_weights(model, names)
+    sizes = [len(weight) for weight in base.values()]
+
+    def weights(coefficients):
+        return {name: base[name] + part for name, part in zip(names, coefficients.split(sizes), strict=True)}
+
+    change = Change(("norms", *names), torch.zeros(sum(sizes)), weights, sizes)
+    found = find(model, task, change, settings, _RATE, seed, progress)
+    content = {"tensors": {name: [size] for name, size in zip(names, sizes, strict=True)}}
+    return fitted_numbers("norms", model, task, "norms", found, {"target": target}, content)
