@@ -99,14 +99,14 @@ def find(
         lambda done: progress(steps + done, total),
     )
     if by_metric and len(latent) > _EVOLVED:
-        latent, step = _compress(
+        latent = _refine(
             model,
             change,
-            latent * step,
-            lambda weights: expected_losses(model, task, weights, steps, seed),
-            (size, steps, rate / 8),
-            lambda done: progress(2 * steps + done, total),
+            latent,
             step,
+            lambda weights: expected_losses(model, task, weights, steps, seed),
+            (steps, rate / 8),
+            lambda done, of: progress(2 * steps + done, total),
         )
     values = _within(latent.cpu().numpy(), size, change.groups)
     if by_metric and len(values) <= _EVOLVED:
@@ -130,7 +130,6 @@ def _compress(
     losses: Callable[[Callable[[], Weights]], Iterable[torch.Tensor]],
     plan: tuple[int, int, float],
     progress: Callable[[int], None],
-    step: float | None = None,
 ) -> tuple[torch.Tensor, float]:
     """Coefficients in steps (n,), not yet rounded, that take about the wanted bytes once they are; and the step."""
     size, steps, rate = plan
@@ -140,11 +139,10 @@ def _compress(
     def bits(latent: torch.Tensor) -> float:
         return max(_price_in_bits(latent.detach().round(), groups).item(), 1.0)
 
-    if step is None:
-        step = max(2 * start.abs().mean().item(), 1e-6)
-        for _ in range(_FINER):
-            if bits(start / step) < wanted:
-                step /= 1.25
+    step = max(2 * start.abs().mean().item(), 1e-6)
+    for _ in range(_FINER):
+        if bits(start / step) < wanted:
+            step /= 1.25
     latent = (start / step).requires_grad_(True)
     log_step = torch.tensor(math.log(step), requires_grad=True, device=start.device)
     optimizer = torch.optim.Adam([{"params": [latent]}, {"params": [log_step]}], betas=(0.9, 0.95))
@@ -174,6 +172,32 @@ def _compress(
             excess = now + _AHEAD * pace_of_bits - goal
             price = float(np.clip(price * math.exp(np.clip(0.8 * excess, -1.0, 0.3)), *_PRICE))
     return latent.detach(), float(f"{log_step.exp().item():.2g}")
+
+
+def _refine(
+    model: Model,
+    change: Change,
+    latent: torch.Tensor,
+    step: float,
+    losses: Callable[[Callable[[], Weights]], Iterable[torch.Tensor]],
+    plan: tuple[int, float],
+    progress: Progress,
+) -> torch.Tensor:
+    """Other coefficients in steps (n,), where they are not zero: where the loss says nothing, nothing must move.
+
+    So there is no price here: Adam would follow even the smallest.
+    """
+    steps, rate = plan
+    kept, latent = latent.round() != 0, latent.clone().requires_grad_(True)
+
+    def weights() -> Weights:
+        rounded = latent + (latent.round() - latent).detach()
+        return change.weights(torch.where(kept, rounded * step, 0.0))
+
+    model.lm.requires_grad_(False)
+    with model.single_precision():
+        train([latent], losses(weights), steps, rate / step, progress)
+    return torch.where(kept, latent.detach(), 0.0)
 
 
 def _price_in_bits(latent: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
