@@ -61,6 +61,11 @@ def base_weights(model: Model, names: list[str]) -> Weights:
     return {name: parameters[name].detach().float().clone() for name in names}
 
 
+def rounded(values: torch.Tensor) -> torch.Tensor:
+    """Whole numbers whose gradient is that of the values (straight through)."""
+    return values + (values.round() - values).detach()
+
+
 def learn(
     model: Model, task: Task, change: Change, steps: int, rate: float, seed: int, progress: Progress
 ) -> torch.Tensor:
@@ -150,8 +155,7 @@ def _compress(
     price, pace_of_bits = 1e-6, 0.0
 
     def weights() -> Weights:
-        rounded = latent + (latent.round() - latent).detach()
-        return change.weights(rounded * log_step.exp())
+        return change.weights(rounded(latent) * log_step.exp())
 
     model.lm.requires_grad_(False)
     with model.single_precision():
@@ -191,8 +195,7 @@ def _refine(
     kept, latent = latent.round() != 0, latent.clone().requires_grad_(True)
 
     def weights() -> Weights:
-        rounded = latent + (latent.round() - latent).detach()
-        return change.weights(torch.where(kept, rounded * step, 0.0))
+        return change.weights(torch.where(kept, rounded(latent) * step, 0.0))
 
     model.lm.requires_grad_(False)
     with model.single_precision():

@@ -42,7 +42,7 @@ def evolve(
         steps=np.ones(len(start)),
         seed=seed + 1,
     )
-    random = np.random.default_rng(seed)
+    random, prompts = np.random.default_rng(seed), task.prompts("train")
     best, done = {tuple(start): 0.0}, 0
     with model.preserved(), model.single_precision():
         while done + search.population_size <= evaluations:
@@ -54,7 +54,7 @@ def evolve(
                 numbers, sample = search.ask()
                 values = numbers.astype(np.int64)
                 fits = allowed(values)
-                score = _score(model, task, weights(values), chosen) if fits else 0.0
+                score = _score(model, task, weights(values), prompts, chosen) if fits else 0.0
                 told.append((sample, -score))
                 if fits and score >= max(best.values()):
                     best[tuple(values)] = score
@@ -62,7 +62,7 @@ def evolve(
         middle = np.clip(np.rint(search.mean), -bound, bound).astype(np.int64)
         finalists = [start, *(np.array(v) for v in list(best)[-3:]), *([middle] if allowed(middle) else [])]
         chosen = random.permutation(len(task.splits["train"]))[: 4 * _JUDGED].tolist()
-        return max(finalists, key=lambda values: _score(model, task, weights(values), chosen))
+        return max(finalists, key=lambda values: _score(model, task, weights(values), prompts, chosen))
 
 
 def expected_losses(
@@ -112,7 +112,7 @@ def install(model: Model, weights: Weights) -> None:
         setattr(model.lm.get_submodule(module), slot, torch.nn.Parameter(value.detach()))
 
 
-def _score(model: Model, task: Task, weights: Weights, chosen: list[int]) -> float:
+def _score(model: Model, task: Task, weights: Weights, prompts: list[str], chosen: list[int]) -> float:
     install(model, weights)
-    prompts = [task.prompts("train")[i] for i in chosen]
-    return float(task.rewards("train", chosen, predict(model, task.frame, prompts)).mean())
+    written = predict(model, task.frame, [prompts[i] for i in chosen])
+    return float(task.rewards("train", chosen, written).mean())

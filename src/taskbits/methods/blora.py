@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from taskbits.coding import Coded, payload
-from taskbits.coefficients import base_weights
+from taskbits.coefficients import base_weights, rounded
 from taskbits.methods import fitted
 from taskbits.places import blocks
 from taskbits.training import batches, cross_entropies, train
@@ -49,12 +49,14 @@ def fit(model, task, settings, seed, progress):
 
     def weights():
         widths, ranks = _sampled(_GATE_PACE * width_gates), _sampled(_GATE_PACE * rank_gates)
-        rounded = [
+        quantised = [
             _quantised(values, _GATE_PACE * limit, gates)
             for values, limit, gates in zip(factors, reach, widths, strict=True)
         ]
         kept = torch.cat([torch.ones(len(names), 1, device=model.lm.device), ranks], 1)
-        return {name: base[name] + (rounded[2 * k] * kept[k]) @ rounded[2 * k + 1].T for k, name in enumerate(names)}
+        return {
+            name: base[name] + (quantised[2 * k] * kept[k]) @ quantised[2 * k + 1].T for k, name in enumerate(names)
+        }
 
     def losses():
         data = batches(model, task, _BATCH, steps, seed)
@@ -86,16 +88,11 @@ def _quantised(values: torch.Tensor, limit: torch.Tensor, gates: torch.Tensor) -
     """The values at 2 bits, and residuals at 4, 8 and 16 as far as the gates let them in; straight through."""
     limit = limit.abs() + 1e-6
     values, step = values.clamp(-limit, limit), 2 * limit / 3
-    result, opening = _rounded(values, step), 1.0
+    result, opening = step * rounded(values / step), 1.0
     for gate, finer in zip(gates, (5, 17, 257), strict=True):
         step, opening = step / finer, opening * gate
-        result = result + opening * _rounded(values - result, step)
+        result = result + opening * step * rounded((values - result) / step)
     return result
-
-
-def _rounded(values: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-    scaled = values / step
-    return (scaled + (scaled.round() - scaled).detach()) * step
 
 
 def _coded(names, target, factors, reach, width_gates, rank_gates) -> Coded:
