@@ -15,15 +15,14 @@ import statistics
 import tempfile
 from pathlib import Path
 
+from published import confirmed, rivals, tested
 from real_model import fetch_model, write_task
 from rich.console import Console
 from rich.table import Table
 
-from taskbits.confirm import open_parts
 from taskbits.frontier import envelope
 from taskbits.measure import measure
 from taskbits.report.figure import draw_methods
-from taskbits.scoring import score
 from taskbits.study import Measurement, Study
 
 ROOT = Path(__file__).parent.parent
@@ -38,24 +37,10 @@ OURS = {
     "seeded": (80, 0),
 }
 PUBLISHED = {"lora-fp16": (130, 1300), "blora": (100, 700)}
-SCRIPTS = {"lora-fp16": 354, "blora": 1047}
-
-
-def published_bytes(m: Measurement) -> float:
-    """What the published accounting gives to this program."""
-    return SCRIPTS[m.method] + m.ideal_bits / 8
-
-
-def confirmed(m: Measurement) -> float:
-    """The highest level that both scores of a program reach."""
-    return min(m.validation.value, m.test.value)
 
 
 def by_kind(studies: list[Study]) -> dict[str, list[Measurement]]:
-    """The programs of the published methods that are the best of their kind, all with a test score.
-
-    LoRA of rank 1 and of rank 8 on all linear layers, as published, and Bayesian LoRA of any rank.
-    """
+    """The programs of the published methods by kind: LoRA of rank 1 and 8 on all linear layers, Bayesian LoRA."""
     kinds: dict[str, list[Measurement]] = {}
     for study in studies:
         for m in study.measurements():
@@ -63,30 +48,8 @@ def by_kind(studies: list[Study]) -> dict[str, list[Measurement]]:
                 kinds.setdefault("blora", []).append(m)
             elif m.settings["target"] == "blocks":
                 kinds.setdefault(f"lora rank {m.settings['rank']}", []).append(m)
-        missing = [m for found in kinds.values() for m in envelope(found) if not m.test]
-        if missing:
-            model, task = open_parts(study)
-            for m in missing:
-                scored = score(study.path(m.program).read_bytes(), model, task, ["test"])
-                study.record_test(m.program, scored.scores["test"])
-            tested = {m.program: m for m in study.measurements()}
-            kinds = {kind: [tested.get(m.program, m) for m in found] for kind, found in kinds.items()}
+        kinds = tested(study, kinds)
     return kinds
-
-
-def rivals(published: dict[str, list[Measurement]], ours: list[Measurement]) -> list[dict]:
-    """At each level that a published kind and ours both reach: the shortest of either."""
-    tested = [m for m in envelope(ours) if m.test]
-    rows = []
-    for kind, found in published.items():
-        theirs = envelope(found)
-        marks = {round(confirmed(m), 4) for m in theirs} | {k / 20 for k in range(1, 21)}
-        for level in sorted(marks):
-            a = min((m for m in theirs if confirmed(m) >= level), key=published_bytes, default=None)
-            b = min((m for m in tested if confirmed(m) >= level), key=lambda m: m.bytes, default=None)
-            if a and b and level > confirmed(tested[0]):  # below, the empty program will do
-                rows.append({"level": level, "kind": kind, "theirs": published_bytes(a), "ours": b})
-    return rows
 
 
 def main() -> None:
@@ -121,7 +84,7 @@ def main() -> None:
         ours = study("ours", OURS)
         published = [study(kind, {kind: seconds}) for kind, seconds in PUBLISHED.items()]
         panels.append([ours, *published])
-        for row in rivals(by_kind(published), ours.measurements()):
+        for row in rivals(by_kind(published), ours.measurements(), above_nothing=True):
             ratio = row["theirs"] / row["ours"].bytes
             ratios.setdefault(row["kind"], []).append(ratio)
             table.add_row(

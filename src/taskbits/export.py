@@ -8,12 +8,13 @@ The build is deterministic.
 import functools
 import json
 import struct
+import zlib
 
 import zopfli.zlib
 
 from taskbits import inline, template
 from taskbits.program import Program
-from taskbits.runners import face, runner
+from taskbits.runners import face, stages
 from taskbits.task import Frame
 
 
@@ -22,11 +23,22 @@ def standalone(program: Program, dtype: str) -> bytes:
     return _build(program.runner, json.dumps(program.settings), program.payload, program.frame, dtype)
 
 
+def rough_size(program: Program, dtype: str) -> int:
+    """About the size of the standalone file, a few bytes too large: for comparing many programs quickly."""
+    source = _source(program.runner, program.settings, program.frame, dtype)
+    return len(program.payload) + len(_application(zlib.compress(source, 9)[2:-4]))
+
+
 @functools.lru_cache(maxsize=64)
 def _build(name: str, settings: str, payload: bytes, frame: Frame, dtype: str) -> bytes:
-    module = runner(name)
-    statements = inline.body(face.load, {"DTYPE": dtype, "WORD": module.WORD})
-    statements += inline.body(module.adapt, json.loads(settings), result="prefix")
+    return payload + _application(_deflate(_source(name, json.loads(settings), frame, dtype)))
+
+
+def _source(name: str, settings: dict, frame: Frame, dtype: str) -> bytes:
+    parts = stages(name, settings)
+    statements = inline.body(face.load, {"DTYPE": dtype, "WORD": parts[0][0].WORD})
+    for at, (module, constants) in enumerate(parts):
+        statements += inline.body(module.adapt, constants, result="prefix" if at == len(parts) - 1 else "text")
     statements += inline.body(
         face.choose if frame.choices else face.generate,
         {
@@ -36,7 +48,7 @@ def _build(name: str, settings: str, payload: bytes, frame: Frame, dtype: str) -
             "MAX_NEW_TOKENS": frame.max_new_tokens,
         },
     )
-    return payload + _application(_deflate(inline.script([face, module], statements)))
+    return inline.script([face, *(module for module, _ in parts)], statements)
 
 
 def _application(code: bytes) -> bytes:

@@ -16,13 +16,15 @@ import python_minifier
 def body(function: Callable, constants: dict, result: str = "_") -> list[ast.stmt]:
     """The function's statements; its parameters that are in `constants` become literals, its return sets `result`.
 
-    A value that is itself a syntax tree is put in as it is.
+    Of a pair that it returns only the first counts. A value that is itself a syntax tree is put in as it is.
     """
     put = _Put(constants)
     statements = []
     for statement in ast.parse(inspect.getsource(function)).body[0].body:
         if isinstance(statement, ast.Return):
-            statement = ast.Assign([ast.Name(result, ast.Store())], statement.value)
+            value = statement.value
+            value = value.elts[0] if isinstance(value, ast.Tuple) else value
+            statement = ast.Assign([ast.Name(result, ast.Store())], value)
         statements += _listed(put.visit(statement))
     return statements
 
@@ -90,6 +92,13 @@ class _Put(ast.NodeTransformer):
                 once = isinstance(node.op, ast.Mult) and type(side.value) is int and side.value == 1
                 if nothing or once:
                     return other
+        if isinstance(node.op, ast.Add) and _is_text(node.left):
+            if _is_text(node.right):
+                return ast.Constant(node.left.value + node.right.value)
+            right = node.right
+            if isinstance(right, ast.BinOp) and isinstance(right.op, ast.Mod) and _is_text(right.left):
+                template = node.left.value.replace("%", "%%") + right.left.value
+                return ast.BinOp(ast.Constant(template), right.op, right.right)
         return node
 
     def visit_For(self, node):
@@ -157,6 +166,10 @@ def _target(statement: ast.stmt) -> str | None:
 def _is_simple(value: ast.expr) -> bool:
     """Safe to evaluate at another time: a constant or an attribute of a name."""
     return isinstance(value, ast.Constant) or isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name)
+
+
+def _is_text(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def _is_empty(value: ast.expr) -> bool:

@@ -5,6 +5,7 @@ once; prompts of like length share a batch. In float64 none of this changes what
 """
 
 import copy
+import math
 from collections.abc import Callable
 
 import torch
@@ -88,32 +89,72 @@ class _Stop(transformers.StoppingCriteria):
         return self.finished.to(input_ids.device)
 
 
-@torch.inference_mode()
+def likelihoods(model: Model, frame: Frame, prompts: list[str], targets: list[str]) -> list[float]:
+    """How near the model is to giving each reference output, from 0 to 1, by one forward pass for each.
+
+    The mean of two figures: the chance of the reference (the geometric mean over its tokens; with choices, its share
+    among them), which is smooth, and whether greedy generation gives just it (with choices, picks it).
+    Raises UserError if a prompt and its reference don't fit in the model's context.
+    """
+    if frame.choices:
+        found = _surprisals(model, prompts, [frame.choices] * len(prompts))
+        worths = []
+        for row, target in zip(found, targets, strict=True):
+            costs = torch.tensor([cost for cost, _, _ in row], dtype=float)
+            right = frame.choices.index(target)
+            worths.append((float((-costs).softmax(0)[right]) + float(costs.argmin() == right)) / 2)
+        return worths
+    stops = [model.tokenizer(stop, add_special_tokens=False).input_ids[0] for stop in frame.stop]
+    found = _surprisals(model, prompts, [(target,) for target in targets], ends=[model.end, *stops])
+    return [(math.exp(-cost / max(1, count)) + greedy) / 2 for ((cost, count, greedy),) in found]
+
+
 def _choose(model: Model, prompts: list[str], choices: tuple[str, ...], advance: Advance) -> list[str]:
     """For each prompt the choice c with the largest p(prompt + c): the prompt's own share is the same for all."""
-    ids = [[model.tokenizer(prompt + choice).input_ids for choice in choices] for prompt in prompts]
+    found = _surprisals(model, prompts, [choices] * len(prompts), advance)
+    return [min(zip(choices, row, strict=True), key=lambda pair: pair[1][0])[0] for row in found]
+
+
+@torch.inference_mode()
+def _surprisals(
+    model: Model,
+    prompts: list[str],
+    options: list[tuple[str, ...]],
+    advance: Advance = lambda n: None,
+    ends: list[int] | None = None,
+) -> list[list[tuple[float, int, bool]]]:
+    """For each option behind its prompt: surprisal in nats, number of tokens, whether each of them is the likeliest.
+
+    Tokens that all options of a prompt share are left out. ends: one of these tokens must come next.
+    """
+    ids = [[model.tokenizer(prompt + o).input_ids for o in some] for prompt, some in zip(prompts, options, strict=True)]
     _check_context(model, prompts, [max(map(len, row)) for row in ids])
-    common = [max(1, _common_length(row)) for row in ids]
-    # The last token's logits are not needed, and one forward pass serves every choice that starts another.
-    passes = [(i, tokens) for i, row in enumerate(ids) for tokens in _maximal([choice[:-1] for choice in row])]
+    common = [
+        max(1, _common_length(row if len(row) > 1 else [*row, model.tokenizer(prompt).input_ids]))
+        for prompt, row in zip(prompts, ids, strict=True)
+    ]
+    # If nothing must follow the last token, its logits are not needed; one pass serves options that start another.
+    seen = [[option if ends else option[:-1] for option in row] for row in ids]
+    passes = [(i, tokens) for i, row in enumerate(seen) for tokens in _maximal(row)]
     shared, cache = _share(model, [tokens[: common[i] - 1] for i, tokens in passes])
-    scores: list[dict[tuple, float]] = [{} for _ in prompts]
+    found: list[dict[tuple, tuple[float, int, bool]]] = [{} for _ in prompts]
     limit = max(1, _LOGITS // model.lm.config.get_text_config().vocab_size)
     for batch in _batches([tokens for _, tokens in passes], shared, 0, limit):
         rows = [passes[p][1][shared:] for p in batch]
         width = max(map(len, rows))
         tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows]).to(model.lm.device)
-        surprisal = -model.lm(tokens, past_key_values=_copies(cache, len(batch))).logits.log_softmax(-1)
-        for row, (i, sequence) in zip(surprisal, (passes[p] for p in batch), strict=True):
-            for choice in ids[i]:
-                if sequence[: len(choice) - 1] == choice[:-1]:
-                    terms = [row[t - 1 - shared, choice[t]] for t in range(common[i], len(choice))]
-                    scores[i][tuple(choice)] = sum(terms, torch.zeros((), dtype=row.dtype)).item()
+        logits = model.lm(tokens, past_key_values=_copies(cache, len(batch))).logits
+        surprisal, likeliest = -logits.log_softmax(-1), logits.argmax(-1).tolist()
+        for row, best, (i, sequence) in zip(surprisal, likeliest, (passes[p] for p in batch), strict=True):
+            for option, start in zip(ids[i], seen[i], strict=True):
+                if sequence[: len(start)] == start:
+                    places = [(t - 1 - shared, [option[t]]) for t in range(common[i], len(option))]
+                    places += [(len(option) - 1 - shared, ends)] if ends else []
+                    terms = [-(-row[at, tokens]).logsumexp(0) for at, tokens in places]
+                    cost = sum(terms, torch.zeros((), dtype=row.dtype)).item()
+                    found[i][tuple(option)] = cost, len(places), all(best[at] in tokens for at, tokens in places)
         advance(len({passes[p][0] for p in batch}))
-    return [
-        min(zip(choices, row, strict=True), key=lambda pair: found[tuple(pair[1])])[0]
-        for row, found in zip(ids, scores, strict=True)
-    ]
+    return [[some[tuple(option)] for option in row] for row, some in zip(ids, found, strict=True)]
 
 
 def _check_context(model: Model, prompts: list[str], lengths: list[int]) -> None:

@@ -33,7 +33,8 @@ class Program:
     method: id of the method that made it (0..255), for the record; running it needs only what follows.
     fingerprint: the six bytes of the model that it is for. frame: the task's face, from prompt to stop.
     runner: name of the code that decodes it. settings: the runner's constants (numbers and texts).
-    payload: what the runner decodes; empty for the plain runner.
+    payload: what the runner decodes; empty for the plain runner. checksum: CRC-32 of what it decodes to, where
+    that depends on the model's arithmetic.
     """
 
     method: int
@@ -42,12 +43,18 @@ class Program:
     runner: str
     settings: dict = field(default_factory=dict)
     payload: bytes = b""
+    checksum: int | None = None
 
     def to_bytes(self) -> bytes:
         """The content of the `.tbp` file."""
         frame = {key: value for key, value in asdict(self.frame).items() if value != ()}
         head = json.dumps(
-            {**frame, "runner": self.runner, **({"settings": self.settings} if self.settings else {})},
+            {
+                **frame,
+                "runner": self.runner,
+                **({"settings": self.settings} if self.settings else {}),
+                **({} if self.checksum is None else {"checksum": self.checksum}),
+            },
             separators=(",", ":"),
             ensure_ascii=False,
         ).encode()
@@ -71,8 +78,8 @@ class Program:
         sections = _sections(data, count)
         if len(sections) > 2:
             raise UserError(f"the program has {len(sections)} sections: one or two are known")
-        payload = sections[1] if len(sections) > 1 else b""
-        return cls(method, fingerprint, *_read_head(sections[0]), payload)
+        frame, runner, settings, checksum = _read_head(sections[0])
+        return cls(method, fingerprint, frame, runner, settings, b"".join(sections[1:]), checksum)
 
 
 def _varint(number: int) -> bytes:
@@ -108,16 +115,24 @@ def _sections(data: bytes, count: int) -> list[bytes]:
     return sections
 
 
-def _read_head(section: bytes) -> tuple[Frame, str, dict]:
+def _read_head(section: bytes) -> tuple[Frame, str, dict, int | None]:
     try:
         head = json.loads(section)
     except (ValueError, RecursionError) as error:
         raise UserError("the program's frame is not JSON") from error
-    known = {"prompt": str, "stop": list, "max_new_tokens": int, "choices": list, "runner": str, "settings": dict}
+    known = {
+        "prompt": str,
+        "stop": list,
+        "max_new_tokens": int,
+        "choices": list,
+        "runner": str,
+        "settings": dict,
+        "checksum": int,
+    }
     if not isinstance(head, dict) or any(type(value) is not known.get(key) for key, value in head.items()):
         raise UserError("the program's frame has an unknown key or a value of a wrong type")
     settings = head.pop("settings", {})
-    runner = head.pop("runner", None)
+    runner, checksum = head.pop("runner", None), head.pop("checksum", None)
     if not all(isinstance(value, int | float | str) for value in settings.values()):
         raise UserError("the program's settings must be numbers and texts")
     texts = [*head.get("stop", []), *head.get("choices", [])]
@@ -127,4 +142,4 @@ def _read_head(section: bytes) -> tuple[Frame, str, dict]:
         raise UserError("the program's frame has a prompt or a limit that is too large")
     template.fields(head["prompt"])
     head = {key: tuple(value) if isinstance(value, list) else value for key, value in head.items()}
-    return Frame(**head), runner, settings
+    return Frame(**head), runner, settings, checksum

@@ -29,3 +29,23 @@ def as_percent(template: str) -> str:
     """The same template for the % operator, which is shorter to call."""
     parts = string.Formatter().parse(template)
     return "".join(text.replace("%", "%%") + (f"%({name})s" if name else "") for text, name, _, _ in parts)
+
+
+def texts(template: str) -> list[str]:
+    """The plain text before, between and behind the holes: one more piece than holes."""
+    parts = [""]
+    for text, name, _, _ in string.Formatter().parse(template):
+        parts[-1] += text
+        if name is not None:
+            parts.append("")
+    return parts
+
+
+def head(template: str) -> str:
+    """The plain text before the first hole."""
+    return texts(template)[0]
+
+
+def tail(template: str) -> str:
+    """The plain text behind the last hole."""
+    return texts(template)[-1]

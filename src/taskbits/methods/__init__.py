@@ -15,12 +15,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
 
+from taskbits import runners
 from taskbits.coding import Coded
 from taskbits.coefficients import Numbers
 from taskbits.errors import UserError
+from taskbits.export import standalone
 from taskbits.model import Model
 from taskbits.program import Program
 from taskbits.task import Task
+from taskbits.texts import decodes
 
 # A method's place in this list is its id in program files: add new ones at the end.
 NAMES = (
@@ -37,6 +40,10 @@ NAMES = (
     "seeded",
     "blora",
     "norms",
+    "prompt-search",
+    "seeded-prompt",
+    "self-train",
+    "distilled",
 )
 
 
@@ -56,11 +63,24 @@ def method(name: str) -> ModuleType:
     return importlib.import_module(f"taskbits.methods.{name.replace('-', '_')}")
 
 
-def fitted(name: str, model: Model, task: Task, runner: str, coded: Coded | None = None) -> Fitted:
-    """Wrap what a method coded into a program for this model and task."""
-    coded = coded or Coded(b"", {}, 0.0, {})
-    program = Program(NAMES.index(name), model.fingerprint, task.frame, runner, coded.settings, coded.payload)
-    return Fitted(program, coded.ideal_bits, coded.content)
+def fitted(name: str, model: Model, task: Task, *ways: Coded, then: str = "", **settings) -> Fitted:
+    """The program for this model and task whose file is the shortest of several ways to code the same.
+
+    then: a runner that takes the text that was coded, with its `settings`.
+    """
+    programs = []
+    for coded in ways:
+        decoded = None if coded.decoded is None else runners.checksum([*coded.decoded, *([""] if then else [])])
+        runner, all_settings = f"{coded.runner}+{then}" if then else coded.runner, {**coded.settings, **settings}
+        program = Program(
+            NAMES.index(name), model.fingerprint, task.frame, runner, all_settings, coded.payload, decoded
+        )
+        programs.append((len(standalone(program, model.dtype)), program, coded))
+    # A text that is coded under the model is worth its decoding only if it is the shortest.
+    for _, program, coded in sorted(programs, key=lambda found: found[0]):
+        if decodes(model, coded):
+            return Fitted(program, coded.ideal_bits, coded.content)
+    raise UserError(f"method {name}: nothing of what it coded decodes")
 
 
 def fitted_numbers(
@@ -69,7 +89,7 @@ def fitted_numbers(
     """Wrap whole numbers and their step into a program whose runner also takes `settings`."""
     coded = numbers.coded
     settings = {**settings, "step": numbers.step, **coded.settings}
-    return fitted(name, model, task, runner, Coded(coded.payload, settings, coded.entropy, content))
+    return fitted(name, model, task, Coded(runner, settings, coded.payload, coded.entropy, content))
 
 
 def targets(sizes: Iterable[int], by_metric: Iterable[int] = ()) -> list[dict]:

@@ -69,7 +69,7 @@ def fit(model, task, settings, seed, progress):
     with model.single_precision():
         train([*factors, reach, width_gates, rank_gates], losses(), steps, settings["rate"], progress)
     coded = _coded(names, target, factors, reach, width_gates, rank_gates)
-    return fitted("blora", model, task, "blora", coded)
+    return fitted("blora", model, task, coded)
 
 
 def _sampled(gates: torch.Tensor) -> torch.Tensor:
@@ -115,4 +115,4 @@ def _coded(names, target, factors, reach, width_gates, rank_gates) -> Coded:
             bits += numbers.size * (2 << widths[i])
     ranks = {name: len(kept) for name, kept in zip(names, columns, strict=True)}
     content = {"bits": [2 << width for width in widths], "ranks": ranks}
-    return Coded(payload(encoder), {"target": target, "rank": rank}, bits, content)
+    return Coded("blora", {"target": target, "rank": rank}, payload(encoder), bits, content)

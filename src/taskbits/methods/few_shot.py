@@ -1,20 +1,35 @@
-"""k examples of the train split before the input, coded under the model."""
+"""k examples of the train split before the input: drawn at random (tries=1), or chosen for what each byte brings.
+
+Chosen ones, their order included, are the best of `tries` on rows of the train split that none of them is from.
+"""
 
 import random
 
-from taskbits.coding import encode_text
+from taskbits.judge import choose, judge
 from taskbits.methods import fitted
+from taskbits.texts import encode_text
 
 FAMILY = "inference control"
+_PRICE = 3e-4  # of a byte, in score
 
 
 def sweep(model, task):
-    return [{"k": k} for k in (1, 2, 4, 8, 16)]
+    drawn = [{"k": k, "tries": 1} for k in (1, 2, 4, 8, 16)]
+    return drawn + [{"k": k, "tries": tries} for tries in (32, 256) for k in (1, 2, 3, 4, 6, 8)]
 
 
 def fit(model, task, settings, seed, progress):
-    text = demonstrations(task, settings["k"], seed)
-    return fitted("few-shot", model, task, "prompt", encode_text(model, text))
+    k, tries = settings["k"], settings["tries"]
+    if tries == 1:
+        text = demonstrations(task, k, seed)
+    else:
+        judged, examples = judge(model, task, seed)
+
+        def joined(some: list[str]) -> str:
+            return "".join(example + task.separator for example in some)
+
+        text = joined(choose(lambda some: judged.gain(joined(some), _PRICE), examples[:tries], k, progress))
+    return fitted("few-shot", model, task, *encode_text(model, text))
 
 
 def demonstrations(task, k: int, seed: int) -> str:

@@ -21,7 +21,7 @@ def fit(model, task, settings, seed, progress):
         _trained[key] = _changes(model, task, settings["steps"], settings["rate"], seed, progress)
     payload, distribution, entropy = encode_tensors(_trained[key], settings["spread"])
     shapes = {name: list(weight.shape) for name, weight in model.lm.named_parameters()}
-    return fitted("full", model, task, "full", Coded(payload, distribution, entropy, {"tensors": shapes}))
+    return fitted("full", model, task, Coded("full", distribution, payload, entropy, {"tensors": shapes}))
 
 
 def _changes(model, task, steps, rate, seed, progress):

@@ -1,9 +1,9 @@
 """A sentence that says what the task is, then k examples, as URIAL does (Lin et al. 2023); coded under the model."""
 
-from taskbits.coding import encode_text
 from taskbits.errors import UserError
 from taskbits.methods import fitted
 from taskbits.methods.few_shot import demonstrations
+from taskbits.texts import encode_text
 
 FAMILY = "inference control"
 
@@ -16,4 +16,4 @@ def fit(model, task, settings, seed, progress):
     if not task.description:
         raise UserError(f"method instructed needs a 'description' in the task {task.name}")
     text = task.description + "\n\n" + demonstrations(task, settings["k"], seed)
-    return fitted("instructed", model, task, "prompt", encode_text(model, text))
+    return fitted("instructed", model, task, *encode_text(model, text))

@@ -52,5 +52,7 @@ def fit(model, task, settings, seed, progress):
         factors.append((left, right))
     values = np.concatenate([part for k in range(rank) for left, right in factors for part in (left[:, k], right[k])])
     content = {"tensors": {name: list(shapes[name]) for name in names}, "rank": rank}
-    coded = Coded(values.astype("<f2").tobytes(), {"target": target, "rank": rank}, 16.0 * len(values), content)
-    return fitted("lora-fp16", model, task, "lora_fp16", coded)
+    coded = Coded(
+        "lora_fp16", {"target": target, "rank": rank}, values.astype("<f2").tobytes(), 16.0 * len(values), content
+    )
+    return fitted("lora-fp16", model, task, coded)

@@ -49,8 +49,8 @@ def fit(model, task, settings, seed, progress):
                 lambda done, number=number: progress(steps + number * steps // len(groups) + done, 2 * steps),
             )  # fmt: skip
     settings = {"target": target, "blocks": blocks, "scale": scale}
-    coded = Coded(np.array(seeds, "<u2").tobytes(), settings, 16.0 * blocks, {"seeds": seeds})
-    return fitted("seeded", model, task, "seeded", coded)
+    coded = Coded("seeded", settings, np.array(seeds, "<u2").tobytes(), 16.0 * blocks, {"seeds": seeds})
+    return fitted("seeded", model, task, coded)
 
 
 @functools.cache

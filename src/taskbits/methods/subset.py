@@ -1,27 +1,64 @@
-"""n training examples coded under the model as it learns them; the decoder replays the training."""
+"""n training examples, and the decoder trains on them: drawn at random (tries=1), or chosen for what each byte brings.
+
+Random ones are coded under the model as it learns them, batch by batch. Chosen ones are the best of `tries`, judged by
+what training on them does to other rows of the train split; so are the learning rate and the number of steps. They are
+few, so they are carried as one text: as it is, or coded under the model before it learns.
+"""
 
 import random
+from dataclasses import asdict, replace
 
-from taskbits.coding import encode_examples
 from taskbits.errors import UserError
+from taskbits.judge import Judge, Lesson, between, choose, ending, judge
 from taskbits.methods import fitted
+from taskbits.texts import encode_examples, encode_text
 
 FAMILY = "data"
 _PASSES = 8
 _STEPS = 32  # at least so many steps, however few the examples are
+_PRICE = 3e-4  # of a byte, in score
 
 
 def sweep(model, task):
-    sizes = [n for n in (4, 8, 16, 32, 64, 128, 256, 512, 1024) if n <= len(task.splits["train"])]
-    return [{"n": n, "rate": rate} for n in sizes for rate in (1e-3, 3e-4)]
+    sizes = [n for n in (4, 16, 64, 256, 1024) if n <= len(task.splits["train"])]
+    chosen = [{"n": n, "tries": tries} for tries in (8, 64) for n in (1, 2, 4, 8)]
+    drawn = [{"n": n, "tries": 1, "rate": rate} for n in sizes for rate in (1e-3, 3e-4)]
+    return [*chosen[:4], *drawn[:4], *chosen[4:], *drawn[4:]]
 
 
 def fit(model, task, settings, seed, progress):
+    n, tries = settings["n"], settings["tries"]
+    if tries == 1:
+        return _drawn(model, task, n, settings["rate"], seed, progress)
+    text, judged = lesson(model, task, n, tries, seed, progress)
+    return fitted("subset", model, task, *encode_text(model, text), then="train", **asdict(judged.lesson))
+
+
+def lesson(model, task, n: int, tries: int, seed: int, progress) -> tuple[str, Judge]:
+    """n examples, chosen, as one text, and a judge with the lesson that suits them best."""
+    judged, examples = judge(model, task, seed)
+    if n > len(examples):
+        raise UserError(f"the train split has {len(examples)} examples to choose from, not {n}")
+    apart = between(examples)
+    judged = replace(judged, lesson=Lesson(apart, ending(model, task), max(1, _STEPS // n), 3e-4))
+    plans = [(rate, steps) for rate in (1e-4, 3e-4, 1e-3) for steps in (16, 32, 64, 128)]
+    of = tries + 24 * (n - 1) + len(plans)
+    chosen = choose(
+        lambda some: judged.gain(apart.join(some), _PRICE), examples[:tries], n, lambda done, _: progress(done, of)
+    )
+    text, judges = apart.join(chosen), {}
+    for number, (rate, steps) in enumerate(plans):
+        progress(of - len(plans) + number, of)
+        candidate = replace(judged, lesson=replace(judged.lesson, epochs=max(1, steps // n), rate=rate))
+        judges[candidate] = candidate.gain(text, _PRICE)
+    return text, max(judges, key=judges.__getitem__)
+
+
+def _drawn(model, task, n: int, rate: float, seed: int, progress):
     examples = sorted(set(task.examples("train")))
-    if settings["n"] > len(examples):
-        raise UserError(f"the train split has {len(examples)} examples, not {settings['n']}")
+    if n > len(examples):
+        raise UserError(f"the train split has {len(examples)} examples, not {n}")
     random.Random(seed).shuffle(examples)
-    rows = max(4, min(16, settings["n"] // 16))
-    epochs = max(_PASSES, _STEPS * rows // settings["n"])
-    coded = encode_examples(model, examples[: settings["n"]], rows, epochs, settings["rate"], progress)
-    return fitted("subset", model, task, "data", coded)
+    rows = max(4, min(16, n // 16))
+    epochs = max(_PASSES, _STEPS * rows // n)
+    return fitted("subset", model, task, *encode_examples(model, examples[:n], rows, epochs, rate, progress))

@@ -1,5 +1,6 @@
 """The prompt template alone: what the model does without being told anything."""
 
+from taskbits.coding import Coded
 from taskbits.methods import fitted
 
 FAMILY = "inference control"
@@ -10,4 +11,4 @@ def sweep(model, task):
 
 
 def fit(model, task, settings, seed, progress):
-    return fitted("zero-shot", model, task, "plain")
+    return fitted("zero-shot", model, task, Coded("plain"))

@@ -4,8 +4,12 @@ A runner is a module with
 
     WORD                                   numpy's name for the type of the payload's words, "" if there is none
     adapt(pipe, data, **settings) -> str   decode `data`, an array of words, into the model of the text-generation
-                                           pipeline, in place; returns the text that goes before every prompt
+                                           pipeline, in place; returns the text that goes before every prompt, or
+                                           a pair of it and whatever else was decoded, for the checksum
     check(model, data, **settings) -> None raise UserError unless `adapt` is safe on these values
+
+A program names one runner or some: in `coded+train` the second's parameter `text` is what the first returns, and the
+program's settings are those of both.
 
 `adapt` is written to be inlined: `taskbits export` takes its body, with the settings as constants, into the
 standalone file. So it is one straight piece of code with a single return at its end, and what is scored here is
@@ -15,7 +19,9 @@ what runs there; there, other words follow the payload's own.
 import hashlib
 import importlib
 import inspect
+import json
 import math
+import zlib
 from types import ModuleType
 
 import numpy
@@ -26,8 +32,12 @@ from taskbits.program import Program
 
 NAMES = (
     "plain",
-    "prompt",
-    "data",
+    "literal",
+    "coded",
+    "sampled",
+    "train",
+    "self_train",
+    "prequential",
     "low_rank",
     "lora_fp16",
     "full",
@@ -38,6 +48,9 @@ NAMES = (
     "blora",
     "norms",
 )
+
+
+_MAX_STAGES = 3
 
 
 def runner(name: str) -> ModuleType:
@@ -57,25 +70,72 @@ def require_model(model: Model, program: Program) -> None:
         )
 
 
+def stages(name: str, settings: dict) -> list[tuple[ModuleType, dict]]:
+    """The runners that a program names, each with its own settings. Raises UserError if they don't fit it."""
+    modules = [runner(part) for part in name.split("+")]
+    parameters = [set(inspect.signature(module.adapt).parameters) - {"pipe", "data"} for module in modules]
+    parameters = [parameters[0], *(names - {"text"} for names in parameters[1:])]
+    expected = sorted(set().union(*parameters))
+    if len(modules) > _MAX_STAGES or sorted(settings) != expected:
+        raise UserError(f"the program's settings do not fit the runner {name}: it takes {expected}")
+    return [
+        (module, {key: settings[key] for key in settings if key in names})
+        for module, names in zip(modules, parameters, strict=True)
+    ]
+
+
 def adapt(model: Model, program: Program) -> str:
     """Decode the program into the model (in place) and return the text that goes before every prompt.
 
-    Raises UserError if the program is for another model or its values make no sense.
+    Raises UserError if the program is for another model, its values make no sense, or the texts that it decodes to
+    are not those that its maker wrote.
     """
     require_model(model, program)
-    module = runner(program.runner)
-    expected = set(inspect.signature(module.adapt).parameters) - {"pipe", "data"}
-    if set(program.settings) != expected:
-        raise UserError(f"the program's settings do not fit the runner {program.runner}: it takes {sorted(expected)}")
-    word = numpy.dtype(module.WORD or "u1")
-    require(len(program.payload) % word.itemsize == 0, "the payload is not a whole number of words")
-    data = numpy.frombuffer(program.payload, word)
-    try:
-        module.check(model, data, **program.settings)
-        return module.adapt(model.pipe, data, **program.settings)
-    except (ValueError, TypeError, ArithmeticError, RuntimeError, AssertionError) as error:  # the last by constriction
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"the program's payload can't be decoded: {reason}") from error
+    decoded = results(model, program)
+    if program.checksum is not None and checksum(decoded) != program.checksum:
+        raise UserError(
+            "the program decodes to another text here than where it was made: the model's numbers differ on this "
+            "machine or with these versions (its maker's are in the study's record); make the program anew here"
+        )
+    return _text(decoded[-1])
+
+
+def results(model: Model, program: Program) -> list:
+    """What each of the program's runners returns, the model changed in place. Raises UserError on senseless values."""
+    found = stages(program.runner, program.settings)
+    # In the standalone file code follows a payload that ends within a word: any bytes may.
+    data = program.payload
+    if word := found[0][0].WORD:
+        short = -len(data) % numpy.dtype(word).itemsize
+        data += bytes(short)
+    decoded: list = []
+    for module, settings in found:
+        given = dict(settings)
+        if decoded and "text" in inspect.signature(module.adapt).parameters:
+            given["text"] = _text(decoded[-1])
+        words = numpy.frombuffer(b"" if decoded else data, module.WORD or "u1")
+        try:
+            module.check(model, words, **given)
+            decoded.append(module.adapt(model.pipe, words, **given))
+        except (
+            ValueError,
+            TypeError,
+            ArithmeticError,
+            RuntimeError,
+            AssertionError,
+        ) as error:  # the last by constriction
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(f"the program's payload can't be decoded: {reason}") from error
+    return decoded
+
+
+def _text(result: str | tuple) -> str:
+    return result if isinstance(result, str) else result[0]
+
+
+def checksum(decoded: list) -> int:
+    """CRC-32 of what the runners of a program decoded."""
+    return zlib.crc32(json.dumps(decoded).encode())
 
 
 def digest(model: Model, prefix: str) -> str:

@@ -2,7 +2,8 @@
 
 Each batch is decoded under the weights that the batches before it have made (all its rows side by side), then
 trained on; `epochs` counts the passes over the examples, the first of which decodes. Rows are `length` tokens,
-filled up with the end token, which also comes before each row. Encoding: `taskbits.coding.encode_examples`.
+filled up with the end token, which also comes before each row. `heat`, the words of the payload and the arithmetic
+are those of the runner `coded`. Encoding: `taskbits.coding`.
 """
 
 import constriction
@@ -10,11 +11,13 @@ import torch
 
 from taskbits.runners import require
 
-WORD = "u4"
+WORD = ">u4"
 
 
-def adapt(pipe, data, end, rows, length, batches, epochs, rate):
-    decoder = constriction.stream.queue.RangeDecoder(data)
+def adapt(pipe, data, end, rows, length, batches, epochs, rate, heat):
+    torch.float32 = torch.double
+    torch.Tensor.float = torch.Tensor.double
+    decoder = constriction.stream.queue.RangeDecoder(~data)
     model = pipe.model
     optimizer = torch.optim.Adam(model.parameters(), rate)
     seen = []
@@ -26,7 +29,7 @@ def adapt(pipe, data, end, rows, length, batches, epochs, rate):
                 with torch.no_grad():
                     step = model(torch.tensor(columns[-1:]).T.to(model.device), past_key_values=cache)
                 cache = step.past_key_values
-                chances = step.logits[:, -1].softmax(1, float).cpu().numpy()
+                chances = (step.logits[:, -1] * heat).softmax(1).cpu().numpy()
                 columns.append(
                     [
                         end
@@ -40,12 +43,13 @@ def adapt(pipe, data, end, rows, length, batches, epochs, rate):
         model(batch, labels=batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    return ""
+    return "", [batch.tolist() for batch in seen]
 
 
-def check(model, data, end, rows, length, batches, epochs, rate):
+def check(model, data, end, rows, length, batches, epochs, rate, heat):
     require(type(end) is int and 0 <= end < model.lm.config.get_text_config().vocab_size, "end token")
     require(type(length) is int and 0 < length < model.context, "a row is longer than the model's context")
     require(all(type(n) is int and n > 0 for n in (rows, batches, epochs)), "a count is not positive")
     require(rows <= 256 and rows * batches <= 2**16 and batches * epochs <= 2**16, "too many rows or epochs")
     require(type(rate) is float and 0 < rate < 1, "learning rate")
+    require(type(heat) in (int, float) and 0 < heat < 100, "heat")

@@ -1,0 +1,138 @@
+"""What a text is worth to a task, and what it adds to a file: for methods that choose among many texts.
+
+Judges on development rows: some of the task's train split, which the methods take no examples from. Everything is
+estimated quickly (one forward pass a row, in float32); what is chosen is then coded and scored as any program.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+from taskbits.errors import UserError
+from taskbits.export import rough_size
+from taskbits.model import Model
+from taskbits.predict import likelihoods
+from taskbits.program import Program
+from taskbits.runners import train
+from taskbits.task import Task
+from taskbits.texts import ideal_bits
+
+_ROWS = 32
+_POOL = 12
+_BETWEEN = ("\n\n", "\n~\n", "\0")
+_worths: dict[tuple, dict[str, float]] = {}  # what was judged before, by judge
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Training on a text, as the runner `train` does it: its settings."""
+
+    between: str
+    ending: str
+    epochs: int
+    rate: float
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges texts that go before each prompt or, with a lesson, that the model is trained on."""
+
+    model: Model
+    task: Task
+    seed: int
+    prompts: tuple[str, ...]
+    targets: tuple[str, ...]
+    lesson: Lesson | None = None
+
+    def worth(self, text: str) -> float:
+        """How near the model comes to the references, from 0 to 1."""
+        known = _worths.setdefault((self.model.fingerprint, self.task.fingerprint, self.seed, self.lesson), {})
+        if text not in known:
+            known[text] = self._taught(text) if self.lesson else self._prompted(text)
+        return known[text]
+
+    def size(self, text: str) -> float:
+        """About how many bytes the text adds to a file, lesson included, coded in the shorter way."""
+        frame, dtype, then = self.task.frame, self.model.dtype, asdict(self.lesson) if self.lesson else {}
+        plain, more = Program(0, b"", frame, "plain"), "+train" if then else ""
+        decoder = {"start": self.model.start, "count": 99, "heat": 1}
+        literal = rough_size(replace(plain, runner=f"literal{more}", settings={"text": text, **then}), dtype)
+        coded = rough_size(replace(plain, runner=f"coded{more}", settings={**decoder, **then}), dtype)
+        if literal > coded:  # else there is no need to know what the text costs under the model
+            with self.model.single_precision():
+                literal = min(literal, coded + ideal_bits(self.model, text) / 8)
+        return literal - rough_size(plain, dtype)
+
+    def gain(self, text: str, price: float) -> float:
+        """Worth minus what the text's bytes cost at `price` a byte; -1 for a text that can't be used."""
+        try:
+            return self.worth(text) - price * self.size(text)
+        except UserError:
+            return -1.0
+
+    def _prompted(self, text: str) -> float:
+        with self.model.single_precision():
+            return self._mean(text)
+
+    def _taught(self, text: str) -> float:
+        train.check(self.model, (), text, **asdict(self.lesson))
+        with self.model.preserved(), self.model.single_precision():
+            train.adapt(self.model.pipe, None, text, **asdict(self.lesson))
+            return self._mean("")
+
+    def _mean(self, prefix: str) -> float:
+        prompts = [prefix + prompt for prompt in self.prompts]
+        found = likelihoods(self.model, self.task.frame, prompts, list(self.targets))
+        return sum(found) / len(found)
+
+
+def judge(model: Model, task: Task, seed: int) -> tuple[Judge, list[str]]:
+    """A judge on some of the train rows, and the others as examples, in an order drawn by the seed."""
+    prompts, targets = task.prompts("train"), task.targets("train")
+    order = list(range(len(prompts)))
+    random.Random(seed).shuffle(order)
+    count = min(_ROWS, len(order) // 2)
+    rows, rest = order[:count], order[count:]
+    examples = list(dict.fromkeys(prompts[i] + targets[i] for i in rest))
+    return Judge(model, task, seed, tuple(prompts[i] for i in rows), tuple(targets[i] for i in rows)), examples
+
+
+def between(examples: list[str]) -> str:
+    """What may stand between examples that are joined to one text. Raises UserError if all choices stand in them."""
+    for text in _BETWEEN:
+        if not any(text in f"{example}\n" for example in examples):
+            return text
+    raise UserError("the examples hold every text that could stand between them")
+
+
+def ending(model: Model, task: Task) -> str:
+    """What the model must learn to write behind an output: a stop string, its end token, or nothing after a choice."""
+    if task.frame.choices:
+        return ""
+    return task.frame.stop[0] if task.frame.stop else model.tokenizer.decode([model.end])
+
+
+def choose(
+    gain: Callable[[list[str]], float], examples: list[str], count: int, progress: Callable[[int, int], None]
+) -> list[str]:
+    """`count` examples in an order, chosen one by one: each comes first or last, where the gain is largest.
+
+    All examples are tried as the first one; the best of those as the others.
+    """
+    chosen: list[str] = []
+    pool, of = examples, len(examples) + 2 * _POOL * (count - 1)
+    done = 0
+    for _ in range(count):
+        tried = {}
+        for example in pool:
+            if example in chosen:
+                continue
+            for order in ([*chosen, example], [example, *chosen])[: 1 + bool(chosen)]:
+                progress(min(done, of - 1), of)
+                done += 1
+                tried[tuple(order)] = gain(order)
+        ranked = sorted(tried, key=tried.__getitem__, reverse=True)
+        if not chosen:
+            pool = [order[0] for order in ranked[:_POOL]]
+        chosen = list(ranked[0])
+    return chosen

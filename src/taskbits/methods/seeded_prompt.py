@@ -1,0 +1,37 @@
+"""A text that M samples itself from a seed, after a stem or none; the program is the seed, the best of many.
+
+The best of N samples costs log2 N bits and no decoder but a call of the sampler.
+"""
+
+import math
+
+from taskbits import template
+from taskbits.coding import Coded
+from taskbits.errors import UserError
+from taskbits.judge import judge
+from taskbits.methods import fitted
+from taskbits.runners import sampled
+
+FAMILY = "inference control"
+
+
+def sweep(model, task):
+    return [{"tokens": tokens, "tries": tries} for tries in (16, 200) for tokens in (16, 32, 8)]
+
+
+def fit(model, task, settings, seed, progress):
+    judged, _ = judge(model, task, seed)
+    stems = list(dict.fromkeys([model.start, template.head(task.frame.prompt).rstrip() or model.start]))
+    found, tries = {}, settings["tries"]
+    for number in range(tries):
+        progress(number, tries)
+        drawn = {"stem": stems[number % len(stems)], "seed": number // len(stems), "count": settings["tokens"]}
+        text = sampled.adapt(model.pipe, None, **drawn)
+        try:
+            found[number] = judged.worth(text), drawn, text
+        except UserError:  # too long for the context
+            continue
+    if not found:
+        raise UserError("no sampled text fits before the task's prompts")
+    _, drawn, text = max(found.values(), key=lambda result: result[0])
+    return fitted("seeded-prompt", model, task, Coded("sampled", drawn, b"", math.log2(tries), {"text": text}, [text]))

@@ -1,0 +1,54 @@
+"""Data that M makes itself: a few chosen examples teach it the form, then it trains on answers that it agrees on.
+
+The program is those examples, a seed, a check (a pattern that an answer must have, and agreement among eight
+samples) and a loop. The inputs are M's own inventions, so that they cost nothing.
+"""
+
+import re
+from dataclasses import asdict, replace
+
+from taskbits import runners, template
+from taskbits.errors import UserError
+from taskbits.methods import fitted
+from taskbits.methods.subset import lesson
+from taskbits.texts import encode_text
+
+FAMILY = "data"
+_CHOSEN_FROM = 64
+_PACE = 1e-4  # learning rate of the loop
+
+
+def sweep(model, task):
+    return [{"n": n, "rounds": rounds, "number": 64} for rounds in (1, 4) for n in (1, 2, 4)]
+
+
+def fit(model, task, settings, seed, progress):
+    prompt, cut = task.frame.prompt, template.tail(task.frame.prompt)
+    if not cut.strip():
+        raise UserError("method self-train needs a prompt with text behind its last field, where an input ends")
+    text, judged = lesson(model, task, settings["n"], _CHOSEN_FROM, seed, progress)
+    lengths = [len(model.tokenizer(example).input_ids) for example in task.examples("train")]
+    loop = {
+        "stem": template.head(prompt).rstrip() or model.start,
+        "cut": cut,
+        "pattern": pattern(task),
+        "seed": seed,
+        "rounds": settings["rounds"],
+        "number": settings["number"],
+        "count": min(max(lengths) + 8, model.context // 2),
+        "pace": _PACE,
+    }
+    ways = encode_text(model, text)
+    found = fitted("self-train", model, task, *ways, then="train+self_train", **loop, **asdict(judged.lesson))
+    with model.preserved():
+        decoded = runners.results(model, found.program)
+    program = replace(found.program, checksum=runners.checksum(decoded))
+    return replace(found, program=program, content={**found.content, "made by the model": decoded[-1][1]})
+
+
+def pattern(task) -> str:
+    """A regular expression for a whole example: the prompt's own text, anything in its fields, an output, a stop."""
+    form = ".+".join(map(re.escape, template.texts(task.frame.prompt)))
+    if task.frame.choices:
+        return f"{form}(?:{'|'.join(map(re.escape, task.frame.choices))})"
+    return f"{form}.+{re.escape(task.frame.stop[0]) if task.frame.stop else ''}"

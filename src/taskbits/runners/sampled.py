@@ -1,0 +1,22 @@
+"""A text that the model samples itself, from a seed, behind a stem.
+
+The random numbers are those of the device's own generator: a seed that was found on a CPU gives another text on a GPU.
+"""
+
+import transformers
+
+from taskbits.runners import require
+
+WORD = ""
+
+
+def adapt(pipe, data, stem, seed, count):
+    transformers.set_seed(seed)
+    return pipe(stem, max_new_tokens=count, do_sample=1)[0]["generated_text"]
+
+
+def check(model, data, stem, seed, count):
+    require(not len(data), "a sampled text has no payload")
+    require(type(seed) is int and 0 <= seed < 2**32, "seed")
+    require(type(stem) is str, "stem")
+    require(type(count) is int and len(model.tokenizer(stem).input_ids) + count < model.context, "count of tokens")
