@@ -6,9 +6,21 @@ from dataclasses import replace
 import pytest
 from conftest import write_task
 
-from taskbits.methods import method
+from taskbits.methods import fitted
 from taskbits.program import Program
 from taskbits.task import load_task
+from taskbits.texts import encode_text
+
+LOOP = {
+    "stem": "Q:",
+    "cut": "A:",
+    "pattern": "Q.+",
+    "seed": 0,
+    "rounds": 1,
+    "number": 1,
+    "count": 9,
+    "pace": 1e-4,
+}
 
 
 @pytest.fixture
@@ -95,9 +107,10 @@ def test_an_input_longer_than_the_context(refused, measured_arguments, tmp_path)
 
 @pytest.fixture
 def program(model, task_folder, tmp_path):
-    fitted = method("few-shot").fit(model, load_task(task_folder), {"k": 1}, 0, lambda done, of: None)
+    """A prompt that is coded under the model."""
+    way = next(way for way in encode_text(model, "after 1 comes 2, " * 20) if way.runner == "coded")
     path = tmp_path / "program.tbp"
-    path.write_bytes(fitted.program.to_bytes())
+    path.write_bytes(fitted("few-shot", model, load_task(task_folder), way).program.to_bytes())
     return path
 
 
@@ -129,10 +142,39 @@ def test_truncated_or_altered_programs(refused, program, model_folder):
             assert "program" in line
 
 
-@pytest.mark.parametrize("settings", [{"count": 10**9}, {"count": -1}, {"count": "5"}, {"start": 10**6}, {"extra": 1}])
+@pytest.mark.parametrize(
+    "settings", [{"count": 10**9}, {"count": -1}, {"count": "5"}, {"start": 10**6}, {"extra": 1}, {"heat": 0}]
+)
 def test_hostile_settings_with_a_good_checksum(refused, program, model_folder, settings, tmp_path):
     loaded = Program.from_bytes(program.read_bytes())
     program.write_bytes(replace(loaded, settings={**loaded.settings, **settings}).to_bytes())
+    (tmp_path / "in.jsonl").write_text('{"question": "?"}\n')
+    assert "program" in refused("run", program, "--model", model_folder, "--input", tmp_path / "in.jsonl")
+
+
+@pytest.mark.parametrize(
+    "runner, settings",
+    [
+        ("literal", {"text": 5}),
+        ("literal+train", {"text": "a b c", "between": "", "ending": "", "epochs": 1, "rate": 0.1}),
+        ("literal+train", {"text": "a b c", "between": "~", "ending": "", "epochs": 10**9, "rate": 0.1}),
+        ("literal+train", {"text": "word " * 600, "between": "~", "ending": "", "epochs": 1, "rate": 0.1}),
+        ("literal+train", {"text": "a b c"}),
+        ("sampled", {"stem": "", "seed": -1, "count": 5}),
+        ("sampled", {"stem": "", "seed": 1, "count": 10**6}),
+        ("literal+literal+literal+literal", {"text": "a"}),
+        ("literal+unknown", {"text": "a"}),
+        ("train", {"text": "", "between": "~", "ending": "", "epochs": 1, "rate": 0.1}),
+        ("self_train", {**LOOP, "pattern": "(a+)+b"}),
+        ("self_train", {**LOOP, "pattern": ".*" * 20 + "b"}),
+        ("self_train", {**LOOP, "pattern": "("}),
+        ("self_train", {**LOOP, "rounds": 10**6}),
+    ],
+)
+def test_hostile_runners_with_a_good_checksum(refused, program, model_folder, runner, settings, tmp_path):
+    loaded = Program.from_bytes(program.read_bytes())
+    changed = replace(loaded, runner=runner, settings=settings, payload=b"", checksum=None)
+    program.write_bytes(changed.to_bytes())
     (tmp_path / "in.jsonl").write_text('{"question": "?"}\n')
     assert "program" in refused("run", program, "--model", model_folder, "--input", tmp_path / "in.jsonl")
 
@@ -142,7 +184,7 @@ def test_hostile_payloads_with_a_good_checksum(refused, program, model_folder, p
     loaded = Program.from_bytes(program.read_bytes())
     program.write_bytes(replace(loaded, payload=payload).to_bytes())
     (tmp_path / "in.jsonl").write_text('{"question": "?"}\n')
-    assert "payload" in refused("run", program, "--model", model_folder, "--input", tmp_path / "in.jsonl")
+    assert "decode" in refused("run", program, "--model", model_folder, "--input", tmp_path / "in.jsonl")
 
 
 def test_bad_rows_given_to_run(refused, program, model_folder, tmp_path):

@@ -4,36 +4,12 @@ from types import SimpleNamespace
 
 import constriction
 import numpy
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskbits import coding
-from taskbits.errors import UserError
-from taskbits.runners import full, prompt
-
-
-@settings(max_examples=15, deadline=None)
-@given(text=st.text(min_size=1, max_size=30))
-def test_any_text_that_the_tokenizer_keeps_comes_back(model, text):
-    try:
-        coded = coding.encode_text(model, text)
-    except UserError:
-        assert model.tokenizer.decode(model.tokenizer(text).input_ids) != text
-        return
-    payload = numpy.frombuffer(coded.payload, prompt.WORD)
-    assert prompt.adapt(model.pipe, payload, **coded.settings) == text
-
-
-def test_no_text_is_refused(model):
-    with pytest.raises(UserError, match="0 tokens can't be coded"):
-        coding.encode_text(model, "")
-
-
-def test_a_text_longer_than_the_context_is_refused(model):
-    with pytest.raises(UserError, match="the model's context has 512"):
-        coding.encode_text(model, "word " * 2000)
+from taskbits.runners import full
 
 
 @settings(max_examples=50, deadline=None)

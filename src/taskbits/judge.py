@@ -117,8 +117,10 @@ def choose(
 ) -> list[str]:
     """`count` examples in an order, chosen one by one: each comes first or last, where the gain is largest.
 
-    All examples are tried as the first one; the best of those as the others.
+    All examples are tried as the first one; the best of those as the others. Raises UserError if there are too few.
     """
+    if count > min(len(examples), _POOL):
+        raise UserError(f"{count} examples can't be chosen from {len(examples)}: at most {_POOL} of as many or more")
     chosen: list[str] = []
     pool, of = examples, len(examples) + 2 * _POOL * (count - 1)
     done = 0

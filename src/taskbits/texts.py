@@ -188,7 +188,10 @@ def _is_safe(chances: np.ndarray, tokens: list[int]) -> bool:
     below = np.where(tokens > 0, cumulative[rows, tokens - 1], 0.0) * scale
     above = np.where(tokens < count - 1, cumulative[rows, tokens] * scale, 0.0)  # the last one's end is fixed
     ends = np.concatenate([below, above])
-    return bool((np.rint(ends) < 1).__or__(np.abs(ends - np.rint(ends)) > _BAND * _PRECISION).all())
+    safe = (np.rint(ends) < 1) | (np.abs(ends - np.rint(ends)) > _BAND * _PRECISION)
+    # Chances that are all equal come from logits of exactly zero (a token without an embedding): nothing moves them.
+    equal = np.ptp(chances, axis=1) == 0
+    return bool((safe | np.tile(equal, 2)).all())
 
 
 def _logs(logits: torch.Tensor, tokens: list[int]) -> np.ndarray:

@@ -79,8 +79,25 @@ def fitted(name: str, model: Model, task: Task, *ways: Coded, then: str = "", **
     # A text that is coded under the model is worth its decoding only if it is the shortest.
     for _, program, coded in sorted(programs, key=lambda found: found[0]):
         if decodes(model, coded):
-            return Fitted(program, coded.ideal_bits, coded.content)
+            return Fitted(program, coded.ideal_bits, _content(coded, settings))
     raise UserError(f"method {name}: nothing of what it coded decodes")
+
+
+def _content(coded: Coded, lesson: dict) -> dict:
+    """What a program is, for people: its text, or the examples that a lesson trains on; and how they are carried."""
+    carried = {"literal": "as it is, compressed with the code", "coded": "coded under the model"}
+    how = {"carried": carried[coded.runner]} if coded.runner in carried else {}
+    if "between" not in lesson:
+        return {**coded.content, **how}
+    shown = {"epochs": lesson["epochs"], "learning rate": lesson["rate"], **how}
+    if "tokens" not in coded.content:
+        return {"examples": coded.content["text"].split(lesson["between"]), **shown}
+    examples: list[list] = [[]]
+    for token in coded.content["tokens"]:
+        examples[-1].append(token)
+        if "".join(piece for piece, _ in examples[-1]).endswith(lesson["between"]):
+            examples.append([])
+    return {"examples": [example for example in examples if example], **shown}
 
 
 def fitted_numbers(

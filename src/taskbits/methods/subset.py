@@ -37,8 +37,6 @@ def fit(model, task, settings, seed, progress):
 def lesson(model, task, n: int, tries: int, seed: int, progress) -> tuple[str, Judge]:
     """n examples, chosen, as one text, and a judge with the lesson that suits them best."""
     judged, examples = judge(model, task, seed)
-    if n > len(examples):
-        raise UserError(f"the train split has {len(examples)} examples to choose from, not {n}")
     apart = between(examples)
     judged = replace(judged, lesson=Lesson(apart, ending(model, task), max(1, _STEPS // n), 3e-4))
     plans = [(rate, steps) for rate in (1e-4, 3e-4, 1e-3) for steps in (16, 32, 64, 128)]

@@ -19,6 +19,8 @@ from taskbits.report.markup import Markup, escape, h, join
 from taskbits.report.scale import label, metric, task
 from taskbits.study import Measurement, Score, Study
 
+_COLOURS = "The stronger the colour of a token, and the wider its part of the strip, the more bits it costs."
+
 
 def write_page(study: Study, path: Path | str) -> None:
     """Write the study's report to `path`. Raises UserError if it can't be written."""
@@ -147,20 +149,13 @@ def _content(content: dict) -> list[Markup]:
     rest, parts = dict(content), []
     text, tokens = rest.pop("text", None), rest.pop("tokens", None)
     if tokens:
-        total = sum(bits for _, bits in tokens)
-        parts.append(
-            h(
-                "p",
-                f"The decoded text: {len(tokens):,} tokens, {total:,.1f} bits. The stronger the "
-                "colour of a token, the more bits it costs.",
-            )
-        )
-        parts.append(_verbatim(*(_token(token, bits) for token, bits in tokens)))
+        parts += [h("p", f"The decoded text: {_cost(tokens)}. {_COLOURS}"), *_coloured(tokens)]
     elif text is not None:
         parts += [h("p", "The decoded text:"), _verbatim(text)]
     if examples := rest.pop("examples", None):
-        parts.append(h("p", f"{len(examples):,} examples:"))
-        parts.append(h("ol", *(h("li", h("pre", example)) for example in examples), tabindex="0"))
+        costed = [example for example in examples if not isinstance(example, str)]
+        parts.append(h("p", f"{len(examples):,} examples. {_COLOURS if costed else ''}"))
+        parts.append(h("ol", *(h("li", *_example(example)) for example in examples), tabindex="0"))
     if tensors := rest.pop("tensors", None):
         count = sum(math.prod(shape) for shape in tensors.values())
         shapes = (
@@ -174,8 +169,31 @@ def _content(content: dict) -> list[Markup]:
     return parts
 
 
+def _example(example: str | list) -> list[Markup]:
+    """A training example: a text, or its tokens with what each costs."""
+    return [h("pre", example)] if isinstance(example, str) else [h("small", _cost(example)), *_coloured(example)]
+
+
+def _cost(tokens: list) -> str:
+    return f"{len(tokens):,} tokens, {sum(bits for _, bits in tokens):,.1f} bits under the model"
+
+
+def _coloured(tokens: list) -> list[Markup]:
+    """A strip whose parts are as wide as the tokens are costly, and the text in the same colours."""
+    parts = (
+        h("span", style=f"flex-grow:{max(0.05, bits):.2f};{_shade(bits)}", title=f"{token} {bits:.1f} bits")
+        for token, bits in tokens
+    )
+    strip = h("div", *parts, class_="strip", role="img", aria_label=f"cost of each token: {_cost(tokens)}")
+    return [strip, _verbatim(*(_token(token, bits) for token, bits in tokens))]
+
+
 def _token(token: str, bits: float) -> Markup:
-    return h("span", token, style=f"--bits:{min(1, max(0, bits) / 16):.2f}", title=f"{bits:.1f} bits")
+    return h("span", token, style=_shade(bits), title=f"{bits:.1f} bits")
+
+
+def _shade(bits: float) -> str:
+    return f"--bits:{min(1, max(0, bits) / 16):.2f}"
 
 
 def _table(shown: list[Measurement], programs: list[Measurement]) -> Markup:

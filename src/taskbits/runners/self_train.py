@@ -40,7 +40,10 @@ def check(model, data, stem, cut, pattern, seed, rounds, number, count, pace):
     require(type(pattern) is str and len(pattern) < 2000, "pattern")
     # A pattern from a stranger must not run for hours: nothing repeated within what is repeated, few repetitions.
     require(not re.search(r"\)[*+{?]", pattern) and len(re.findall(r"[*+{]", pattern)) <= 6, "pattern is too costly")
-    re.compile(pattern)
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        require(False, f"pattern: {error}")
     require(type(seed) is int and 0 <= seed < 2**32, "seed")
     require(all(type(n) is int and n > 0 for n in (rounds, number, count)), "a count is not positive")
     require(rounds <= 256 and number <= 1024 and count <= 1024, "too many rounds or texts")
