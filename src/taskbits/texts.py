@@ -2,10 +2,10 @@
 
 A text is carried as it is (runner `literal`), or coded under the model (`coded`); examples that the decoder trains on
 can be coded under the model as it learns them (`prequential`). A coded text decodes wherever the model's numbers
-agree to about a hundred thousandth of a millionth. With float64 throughout they agree a thousand times better between
-threads, batches, caches, attention implementations and instruction sets (docs/log.md); and the encoder keeps every
-boundary that the decoder will compare with, in units of 2^-24 of the probability axis, at least that far from
-where it would be rounded the other way. Where a text can't be coded so at one temperature it is at another.
+agree to 1e-11 of the probability axis. With float64 throughout they agree a hundred times better or more between
+threads, batches, caches, attention implementations and instruction sets (benchmarks/coder.py measures it); and the
+encoder keeps each boundary that decides which token is decoded, which constriction rounds to 2^-24, at least that far
+from where it would be rounded the other way. Where that fails at one temperature another is taken.
 """
 
 import math

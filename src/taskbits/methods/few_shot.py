@@ -14,8 +14,8 @@ _PRICE = 3e-4  # of a byte, in score
 
 
 def sweep(model, task):
-    drawn = [{"k": k, "tries": 1} for k in (1, 2, 4, 8, 16)]
-    return drawn + [{"k": k, "tries": tries} for tries in (32, 256) for k in (1, 2, 3, 4, 6, 8)]
+    plan = [(1, 1), (1, 32), (2, 32), (2, 1), (4, 1), (4, 32), (8, 1), (8, 32), (16, 1)]
+    return [{"k": k, "tries": tries} for k, tries in [*plan, *((k, 256) for k in (1, 2, 3, 4, 6, 8))]]
 
 
 def fit(model, task, settings, seed, progress):

@@ -48,9 +48,9 @@ NAMES = (
     "blora",
     "norms",
 )
-
-
 _MAX_STAGES = 3
+# What decoding raises on values that make no sense; AssertionError is constriction's.
+_FAILURES = (ValueError, TypeError, ArithmeticError, RuntimeError, AssertionError)
 
 
 def runner(name: str) -> ModuleType:
@@ -103,11 +103,11 @@ def adapt(model: Model, program: Program) -> str:
 def results(model: Model, program: Program) -> list:
     """What each of the program's runners returns, the model changed in place. Raises UserError on senseless values."""
     found = stages(program.runner, program.settings)
-    # In the standalone file code follows a payload that ends within a word: any bytes may.
-    data = program.payload
-    if word := found[0][0].WORD:
-        short = -len(data) % numpy.dtype(word).itemsize
-        data += bytes(short)
+    word = found[0][0].WORD
+    short = -len(program.payload) % numpy.dtype(word or "u1").itemsize
+    # A big-endian word may be cut off between bytes; whatever follows will do, in the standalone file the code.
+    require(not short or word.startswith(">"), "the payload is not a whole number of words")
+    data = program.payload + bytes(short)
     decoded: list = []
     for module, settings in found:
         given = dict(settings)
@@ -117,13 +117,7 @@ def results(model: Model, program: Program) -> list:
         try:
             module.check(model, words, **given)
             decoded.append(module.adapt(model.pipe, words, **given))
-        except (
-            ValueError,
-            TypeError,
-            ArithmeticError,
-            RuntimeError,
-            AssertionError,
-        ) as error:  # the last by constriction
+        except _FAILURES as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(f"the program's payload can't be decoded: {reason}") from error
     return decoded

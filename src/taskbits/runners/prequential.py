@@ -3,7 +3,8 @@
 Each batch is decoded under the weights that the batches before it have made (all its rows side by side), then
 trained on; `epochs` counts the passes over the examples, the first of which decodes. Rows are `length` tokens,
 filled up with the end token, which also comes before each row. `heat`, the words of the payload and the arithmetic
-are those of the runner `coded`. Encoding: `taskbits.coding`.
+are those of the runner `coded`. But training makes small differences larger: another machine decodes the same
+examples only as long as its weights are still nearly the same. Encoding: `taskbits.coding`.
 """
 
 import constriction
