@@ -1,4 +1,4 @@
-"""A sentence that says what the task is, then k examples, as URIAL does (Lin et al. 2023); coded under the model."""
+"""A sentence that says what the task is, then k drawn examples, as URIAL does (Lin et al. 2023)."""
 
 from taskbits.errors import UserError
 from taskbits.methods import fitted

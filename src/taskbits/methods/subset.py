@@ -16,6 +16,7 @@ from taskbits.texts import encode_examples, encode_text
 FAMILY = "data"
 _PASSES = 8
 _STEPS = 32  # at least so many steps, however few the examples are
+_RATE = 3e-4
 _PRICE = 3e-4  # of a byte, in score
 
 
@@ -23,7 +24,7 @@ def sweep(model, task):
     sizes = [n for n in (4, 16, 64, 256, 1024) if n <= len(task.splits["train"])]
     chosen = [{"n": n, "tries": tries} for tries in (8, 64) for n in (1, 2, 4, 8)]
     drawn = [{"n": n, "tries": 1, "rate": rate} for n in sizes for rate in (1e-3, 3e-4)]
-    return [*chosen[:4], *drawn[:4], *chosen[4:], *drawn[4:]]
+    return [*drawn[:1], *chosen[:4], *drawn[1:4], *chosen[4:], *drawn[4:]]
 
 
 def fit(model, task, settings, seed, progress):
@@ -38,18 +39,21 @@ def lesson(model, task, n: int, tries: int, seed: int, progress) -> tuple[str, J
     """n examples, chosen, as one text, and a judge with the lesson that suits them best."""
     judged, examples = judge(model, task, seed)
     apart = between(examples)
-    judged = replace(judged, lesson=Lesson(apart, ending(model, task), max(1, _STEPS // n), 3e-4))
-    plans = [(rate, steps) for rate in (1e-4, 3e-4, 1e-3) for steps in (16, 32, 64, 128)]
-    of = tries + 24 * (n - 1) + len(plans)
+    judged = replace(judged, lesson=Lesson(apart, ending(model, task), max(1, _STEPS // n), _RATE))
+    of = tries + 24 * (n - 1) + 7
     chosen = choose(
         lambda some: judged.gain(apart.join(some), _PRICE), examples[:tries], n, lambda done, _: progress(done, of)
     )
-    text, judges = apart.join(chosen), {}
-    for number, (rate, steps) in enumerate(plans):
-        progress(of - len(plans) + number, of)
-        candidate = replace(judged, lesson=replace(judged.lesson, epochs=max(1, steps // n), rate=rate))
-        judges[candidate] = candidate.gain(text, _PRICE)
-    return text, max(judges, key=judges.__getitem__)
+    text = apart.join(chosen)
+    lessons = [replace(judged.lesson, epochs=max(1, steps // n)) for steps in (16, 32, 64, 128)]
+    for part in range(2):  # the number of steps, then the rate
+        gains = {}
+        for number, plan in enumerate(lessons):
+            progress(of - 7 + 4 * part + number, of)
+            gains[plan] = replace(judged, lesson=plan).gain(text, _PRICE)
+        best = max(gains, key=gains.__getitem__)
+        lessons = [best, *(replace(best, rate=rate) for rate in (_RATE / 3, 3 * _RATE))]
+    return text, replace(judged, lesson=best)
 
 
 def _drawn(model, task, n: int, rate: float, seed: int, progress):
