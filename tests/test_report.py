@@ -63,6 +63,7 @@ PROGRAMS = [
     (1000, 0.2, "inference control", {"text": "Think first.", "tokens": [["Think", 9.5], [" first.", 3.25]]}),
     (3000, 0.1, "data", {"examples": ["beaten"]}),
     (4000, 0.5, "data", {"examples": ["Q: 1+1?\nA: 2", "Q: 2+2?\nA: 4"], "epochs": 2}),
+    (5000, 0.6, "data", {"examples": [[["Q: 3+3?", 20.0], ["\nA: 6", 0.5]], [["Q: 4+4?", 6.0]]], "epochs": 3}),
     (90000, 0.7, "parametric", {"tensors": {"q_proj.A": [4, 64], "q_proj.B": [64, 4]}, "bits_per_weight": 2.5}),
 ]
 
@@ -122,7 +123,7 @@ def test_page_says_what_was_found(whole):
 def test_page_shows_every_frontier_program_and_what_it_is(whole):
     found, made = whole
     frontier = envelope(made.measurements())
-    assert len(frontier) == 4
+    assert len(frontier) == 5
     panels = [a["id"] for a in found.all("article")]
     assert panels == [f"p-{m.program}" for m in frontier]
     links = {a["href"] for a in found.all("a", "point")}
@@ -132,19 +133,33 @@ def test_page_shows_every_frontier_program_and_what_it_is(whole):
         "2 tokens, 12.8 bits",
         "Think first.",
         "Q: 2+2?\nA: 4",
+        "2 tokens, 20.5 bits under the model",
+        "Q: 3+3?\nA: 6",
         "2 tensors with 512 values",
         "4 × 64",
         "bits per weight",
     ):
         assert text in found.text
     assert "beaten" not in found.text  # The content of programs off the frontier would only be in the way.
-    assert "All 5 programs measured" in found.text
+    assert "All 6 programs measured" in found.text
+
+
+def test_page_shows_what_each_token_costs_as_a_strip(whole):
+    found, _ = whole
+    strips = found.all("div", "strip")
+    assert [a["aria-label"] for a in strips] == [
+        f"cost of each token: {cost} under the model"
+        for cost in ("2 tokens, 12.8 bits", "2 tokens, 20.5 bits", "1 token, 6.0 bits")
+    ]
+    parts = [a for a in found.all("span") if "flex-grow" in (a.get("style") or "")]
+    assert [float(re.search(r"flex-grow:([\d.]+)", a["style"])[1]) for a in parts] == [9.5, 3.25, 20.0, 0.5, 6.0]
+    assert [a["title"].rpartition(" ")[0].rpartition(" ")[2] for a in parts] == ["9.5", "3.2", "20.0", "0.5", "6.0"]
 
 
 def test_page_places_points_by_length_and_test_score(whole):
     found, _ = whole
     marks = [a["transform"] for t, a in found.tags if t == "path" and "transform" in a]
-    places = [tuple(map(float, re.findall(r"[\d.]+", mark))) for mark in marks][:4]  # The first of two sizes.
+    places = [tuple(map(float, re.findall(r"[\d.]+", mark))) for mark in marks][:5]  # The first of two sizes.
     assert places == sorted(places) and [y for _, y in places] == sorted((y for _, y in places), reverse=True)
     dots = {float(a["cx"]): float(a["cy"]) for a in found.all("circle") if a["r"] == "2.2"}
     assert all(y > dots[x] for x, y in places)  # The dots are at validation scores, which are higher here.
@@ -179,7 +194,7 @@ def test_hostile_text_stays_text(tmp_path):
     programs = [
         (900, 0.1, "inference control", {"text": HOSTILE}),
         (1000, 0.2, "inference control", {"text": HOSTILE, "tokens": [[HOSTILE, 2.0]]}),
-        (2000, 0.3, "data", {"examples": [HOSTILE], HOSTILE: HOSTILE}),
+        (2000, 0.3, "data", {"examples": [HOSTILE, [[HOSTILE, 1.0]]], HOSTILE: HOSTILE}),
         (3000, 0.4, "parametric", {"tensors": {HOSTILE: [2]}}),
     ]
     made_of = {key: HOSTILE for key in ("model", "task", "metric", "command", "fingerprint", "revision")}

@@ -175,7 +175,9 @@ def _example(example: str | list) -> list[Markup]:
 
 
 def _cost(tokens: list) -> str:
-    return f"{len(tokens):,} tokens, {sum(bits for _, bits in tokens):,.1f} bits under the model"
+    return (
+        f"{len(tokens):,} token{'s' * (len(tokens) != 1)}, {sum(bits for _, bits in tokens):,.1f} bits under the model"
+    )
 
 
 def _coloured(tokens: list) -> list[Markup]:
