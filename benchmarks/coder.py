@@ -35,6 +35,7 @@ from taskbits.task import load_task
 from taskbits.texts import _BAND, decodes, encode_text, text_tokens
 
 ROOT = Path(__file__).parent.parent
+_MOST_TOKENS = 300  # of a text that is decoded in each of the other processes
 OTHERS = {
     "1 thread": {"OMP_NUM_THREADS": "1"},
     "2 threads": {"OMP_NUM_THREADS": "2"},
@@ -172,11 +173,11 @@ def main() -> None:
             *(value if isinstance(value, str) else f"{value:,.1f}".removesuffix(".0") for value in row.values())
         )
     Console(width=150).print(table)
-    longest = max((text for text, _, _ in coded_texts), key=len)
+    longest = max((text for text, _, settings in coded_texts if settings["count"] <= _MOST_TOKENS), key=len)
     here, drift, decoded = cumulative(model, longest, 1), {}, {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "coded.json"
-        file.write_text(json.dumps(coded_texts))
+        file.write_text(json.dumps([found for found in coded_texts if found[2]["count"] <= _MOST_TOKENS]))
         for name, variables in OTHERS.items():
             command = [sys.executable, __file__, "--elsewhere", spec, str(file)]
             result = subprocess.run(

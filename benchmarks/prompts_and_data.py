@@ -29,11 +29,11 @@ ROOT = Path(__file__).parent.parent
 # Seconds for each method: on the laboratory's models, on the real one.
 SECONDS = {
     "zero-shot": (10, 200),
-    "few-shot": (120, 1000),
-    "instructed": (20, 500),
-    "prompt-search": (150, 1200),
-    "seeded-prompt": (60, 400),
-    "subset": (240, 1500),
+    "few-shot": (120, 700),
+    "instructed": (20, 300),
+    "prompt-search": (150, 700),
+    "seeded-prompt": (60, 200),
+    "subset": (240, 1000),
     "self-train": (150, 0),
     "distilled": (150, 0),
 }

@@ -60,6 +60,7 @@ def write_task(data: Path, folder: Path, sizes: dict[str, int]) -> Path:
         "metric": "exact",
         "stop": ["\n"],
         "choices": sorted({row["label"] for row in train}),
+        "description": "Say what the news is about: World, Sports, Business or Sci/Tech.",
     }
     (folder / "task.yaml").write_text(yaml.safe_dump(settings))
     return folder

@@ -41,9 +41,9 @@ def find(name, model, task, settings):
 
 def test_the_judge_s_rows_are_not_among_the_examples(model, task):
     judged, examples = judge(model, task, 0)
-    rows = {prompt + target for prompt, target in zip(judged.prompts, judged.targets, strict=True)}
-    assert rows and examples and not rows & set(examples)
-    assert rows | set(examples) <= set(task.examples("train"))
+    rows, held = ({prompt + target for prompt, target in part} for part in (judged.rows, judged.held))
+    assert rows and held and examples and not rows & held and not (rows | held) & set(examples)
+    assert rows | held | set(examples) == set(task.examples("train"))
 
 
 def test_worth_tells_greedy_outputs_from_others(velan):
@@ -104,17 +104,19 @@ def test_edits_find_what_the_gain_wants():
         return sum(word in text for word in wanted.split()) - 0.05 * len(text)
 
     starts = ["one seven two three", "two green one four five", "cups and plates and knives"]
-    found = climb(gain, starts, 400, 0, nothing)
+    found, *others = climb(gain, starts, 400, 0, nothing)
+    assert all(gain(found) >= gain(other) for other in others)
+    del seen[-2 * len(others) :]
     assert all(word in found for word in wanted.split()) and len(found) <= len(wanted)
     assert len(seen) == len(set(seen)) <= 400
-    assert climb(gain, starts, 400, 0, nothing) == found
+    assert climb(gain, starts, 400, 0, nothing)[0] == found
 
 
 @settings(max_examples=30, deadline=None)
 @given(starts=st.lists(st.text("ab \n", max_size=12), min_size=1, max_size=4), tries=st.integers(1, 40))
 def test_edits_never_lose_what_they_began_with(starts, tries):
     steps = []
-    found = climb(lambda text: -len(text), starts, tries, 1, lambda done, of: steps.append((done, of)))
+    found, *_ = climb(lambda text: -len(text), starts, tries, 1, lambda done, of: steps.append((done, of)))
     assert len(found) <= len(starts[0]) and all(0 <= done < of == tries for done, of in steps)
 
 
@@ -139,7 +141,8 @@ def test_prompt_search_finds_a_short_text_that_helps(pretrained, velan):
 def test_a_seed_is_the_best_of_its_tries_and_samples_the_same_text_again(pretrained, velan):
     judged, _ = judge(pretrained, velan, 0)
     few, many = (find("seeded-prompt", pretrained, velan, {"tokens": 8, "tries": n}) for n in (2, 12))
-    assert judged.worth(many.content["text"]) >= judged.worth(few.content["text"])
+    anew = replace(judged, rows=judged.held)
+    assert anew.worth(many.content["text"]) > max(0.3, anew.worth(few.content["text"]) - 0.2)
     assert many.program.payload == b"" and many.program.settings["seed"] < 12
     with pretrained.preserved():
         assert runners.adapt(pretrained, many.program) == many.content["text"]

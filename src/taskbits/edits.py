@@ -12,8 +12,8 @@ _KEPT = 4  # texts that edits begin from
 
 def climb(
     gain: Callable[[str], float], starts: Sequence[str], tries: int, seed: int, progress: Callable[[int, int], None]
-) -> str:
-    """The best text found: the starts are tried, then edits of the best ones, as many as `tries` in all.
+) -> list[str]:
+    """The best texts found, best first, four at most: of the starts and of edits of the best ones, `tries` in all.
 
     An edit deletes a span of words, replaces or inserts a span by one of another start, swaps two spans, or deletes
     some letters. Words keep the white space before them. gain: of a text, the more the better.
@@ -34,7 +34,7 @@ def climb(
             break
         best = sorted(known, key=known.__getitem__, reverse=True)[:_KEPT]
         look(_edited(draw.choice(best), draw.choice(starts), draw))
-    return max(known, key=lambda text: (known[text], -len(text)))
+    return sorted(known, key=lambda text: (-known[text], len(text)))[:_KEPT]
 
 
 def _edited(text: str, other: str, draw: random.Random) -> str:

@@ -35,18 +35,20 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Judge:
-    """Judges texts that go before each prompt or, with a lesson, that the model is trained on."""
+    """Judges texts that go before each prompt or, with a lesson, that the model is trained on.
+
+    rows: (prompt, reference) pairs that it judges on. held: more of them, for the last choice between a few.
+    """
 
     model: Model
     task: Task
-    seed: int
-    prompts: tuple[str, ...]
-    targets: tuple[str, ...]
+    rows: tuple[tuple[str, str], ...]
+    held: tuple[tuple[str, str], ...]
     lesson: Lesson | None = None
 
     def worth(self, text: str) -> float:
         """How near the model comes to the references, from 0 to 1."""
-        known = _worths.setdefault((self.model.fingerprint, self.task.fingerprint, self.seed, self.lesson), {})
+        known = _worths.setdefault((self.model.fingerprint, self.task.frame, self.rows, self.lesson), {})
         if text not in known:
             known[text] = self._taught(text) if self.lesson else self._prompted(text)
         return known[text]
@@ -70,6 +72,11 @@ class Judge:
         except UserError:
             return -1.0
 
+    def settle(self, texts: list[str], price: float) -> str:
+        """The text with the largest gain on the held rows: the winner of many tries owes some of its gain to luck."""
+        fresh = replace(self, rows=self.held)
+        return max(texts, key=lambda text: fresh.gain(text, price))
+
     def _prompted(self, text: str) -> float:
         with self.model.single_precision():
             return self._mean(text)
@@ -81,20 +88,23 @@ class Judge:
             return self._mean("")
 
     def _mean(self, prefix: str) -> float:
-        prompts = [prefix + prompt for prompt in self.prompts]
-        found = likelihoods(self.model, self.task.frame, prompts, list(self.targets))
+        prompts = [prefix + prompt for prompt, _ in self.rows]
+        found = likelihoods(self.model, self.task.frame, prompts, [target for _, target in self.rows])
         return sum(found) / len(found)
 
 
 def judge(model: Model, task: Task, seed: int) -> tuple[Judge, list[str]]:
-    """A judge on some of the train rows, and the others as examples, in an order drawn by the seed."""
-    prompts, targets = task.prompts("train"), task.targets("train")
-    order = list(range(len(prompts)))
-    random.Random(seed).shuffle(order)
-    count = min(_ROWS, len(order) // 2)
-    rows, rest = order[:count], order[count:]
-    examples = list(dict.fromkeys(prompts[i] + targets[i] for i in rest))
-    return Judge(model, task, seed, tuple(prompts[i] for i in rows), tuple(targets[i] for i in rows)), examples
+    """A judge on some of the train rows, and the others as examples, in an order drawn by the seed.
+
+    Raises UserError if there are too few rows.
+    """
+    pairs = list(dict.fromkeys(zip(task.prompts("train"), task.targets("train"), strict=True)))
+    random.Random(seed).shuffle(pairs)
+    if len(pairs) < 4:
+        raise UserError(f"the train split has {len(pairs)} different rows: to choose among them takes at least 4")
+    seen, held = min(_ROWS, len(pairs) // 4), min(2 * _ROWS, len(pairs) // 4)
+    judged = Judge(model, task, tuple(pairs[:seen]), tuple(pairs[seen : seen + held]))
+    return judged, [prompt + target for prompt, target in pairs[seen + held :]]
 
 
 def between(examples: list[str]) -> str:

@@ -143,13 +143,17 @@ def _surprisals(
         rows = [passes[p][1][shared:] for p in batch]
         width = max(map(len, rows))
         tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows]).to(model.lm.device)
-        logits = model.lm(tokens, past_key_values=_copies(cache, len(batch))).logits
+        # Only what comes behind the prompts is asked for: the logits are a large part of the work.
+        first = min(common[passes[p][0]] for p in batch) - 1 - shared
+        step = model.lm(tokens, past_key_values=_copies(cache, len(batch)), logits_to_keep=width - first)
+        logits = step.logits
         surprisal, likeliest = -logits.log_softmax(-1), logits.argmax(-1).tolist()
         for row, best, (i, sequence) in zip(surprisal, likeliest, (passes[p] for p in batch), strict=True):
             for option, start in zip(ids[i], seen[i], strict=True):
                 if sequence[: len(start)] == start:
-                    places = [(t - 1 - shared, [option[t]]) for t in range(common[i], len(option))]
-                    places += [(len(option) - 1 - shared, ends)] if ends else []
+                    begin = 1 + shared + first
+                    places = [(t - begin, [option[t]]) for t in range(common[i], len(option))]
+                    places += [(len(option) - begin, ends)] if ends else []
                     terms = [-(-row[at, tokens]).logsumexp(0) for at, tokens in places]
                     cost = sum(terms, torch.zeros((), dtype=row.dtype)).item()
                     found[i][tuple(option)] = cost, len(places), all(best[at] in tokens for at, tokens in places)

@@ -22,7 +22,7 @@ def sweep(model, task):
 
 
 def fit(model, task, settings, seed, progress):
-    tries = settings["tries"]
+    tries, price = settings["tries"], settings["price"]
     of = _CHOSEN_FROM + tries
     text, judged = lesson(
         model,
@@ -33,11 +33,12 @@ def fit(model, task, settings, seed, progress):
         lambda done, all_of_them: progress(_CHOSEN_FROM * done // all_of_them, of),
     )
     _, examples = judge(model, task, seed)
-    text = climb(
-        lambda text: judged.gain(text, settings["price"]) if text.strip() else -1.0,
+    found = climb(
+        lambda text: judged.gain(text, price) if text.strip() else -1.0,
         [text, *examples[: tries // 8]],
         tries,
         seed,
         lambda done, _: progress(_CHOSEN_FROM + done, of),
     )
+    text = judged.settle([text, *found], price)
     return fitted("distilled", model, task, *encode_text(model, text), then="train", **asdict(judged.lesson))

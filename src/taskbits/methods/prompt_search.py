@@ -30,8 +30,9 @@ def fit(model, task, settings, seed, progress):
     count = max(4, settings["tries"] // 8)
     texts = [example + task.separator for example in examples[:count]]
     starts = ["", *([task.description + "\n"] if task.description else []), *invented(model, task, texts, seed), *texts]
-    text = climb(lambda text: judged.gain(text, settings["price"]), starts, settings["tries"], seed, progress)
-    return fitted("prompt-search", model, task, *encode_text(model, text))
+    price = settings["price"]
+    found = climb(lambda text: judged.gain(text, price), starts, settings["tries"], seed, progress)
+    return fitted("prompt-search", model, task, *encode_text(model, judged.settle(["", *found], price)))
 
 
 def invented(model, task, texts: list[str], seed: int) -> list[str]:

@@ -13,6 +13,7 @@ from taskbits.methods import fitted
 from taskbits.runners import sampled
 
 FAMILY = "inference control"
+_SETTLED = 4  # the best ones, judged anew
 
 
 def sweep(model, task):
@@ -22,16 +23,20 @@ def sweep(model, task):
 def fit(model, task, settings, seed, progress):
     judged, _ = judge(model, task, seed)
     stems = list(dict.fromkeys([model.start, template.head(task.frame.prompt).rstrip() or model.start]))
-    found, tries = {}, settings["tries"]
+    found: dict[str, tuple[float, dict]] = {}
+    tries = settings["tries"]
     for number in range(tries):
         progress(number, tries)
         drawn = {"stem": stems[number % len(stems)], "seed": number // len(stems), "count": settings["tokens"]}
         text = sampled.adapt(model.pipe, None, **drawn)
         try:
-            found[number] = judged.worth(text), drawn, text
+            found[text] = judged.worth(text), drawn
         except UserError:  # too long for the context
             continue
     if not found:
         raise UserError("no sampled text fits before the task's prompts")
-    _, drawn, text = max(found.values(), key=lambda result: result[0])
-    return fitted("seeded-prompt", model, task, Coded("sampled", drawn, b"", math.log2(tries), {"text": text}, [text]))
+    best = sorted(found, key=lambda text: -found[text][0])[:_SETTLED]
+    text = judged.settle(best, 0.0)
+    return fitted(
+        "seeded-prompt", model, task, Coded("sampled", found[text][1], b"", math.log2(tries), {"text": text}, [text])
+    )
