@@ -16,7 +16,7 @@ payloads = st.lists(headers | st.binary(max_size=50), max_size=6).map(b"".join)
 @settings(max_examples=30, deadline=None)
 @given(payload=payloads)
 def test_python_finds_the_code_behind_any_payload(tmp_path_factory, payload):
-    program = Program(1, b"abcdef", Frame("{x}\n"), "prompt", {"start": "", "count": 5}, payload)
+    program = Program(1, b"abcdef", Frame("{x}\n"), "coded", {"start": "", "count": 5, "heat": 1}, payload)
     content = standalone(program, "float64")
     file = tmp_path_factory.mktemp("alone") / "alone.py"
     file.write_bytes(content)
