@@ -11,11 +11,10 @@ JSON line.
 
 import argparse
 import json
-import statistics
 import tempfile
 from pathlib import Path
 
-from published import confirmed, rivals, tested
+from published import add_levels, confirmed, rivals, summary, tested
 from real_model import fetch_model, write_task
 from rich.console import Console
 from rich.table import Table
@@ -84,18 +83,7 @@ def main() -> None:
         ours = study("ours", OURS)
         published = [study(kind, {kind: seconds}) for kind, seconds in PUBLISHED.items()]
         panels.append([ours, *published])
-        for row in rivals(by_kind(published), ours.measurements(), above_nothing=True):
-            ratio = row["theirs"] / row["ours"].bytes
-            ratios.setdefault(row["kind"], []).append(ratio)
-            table.add_row(
-                name,
-                f"{row['level']:.3f}",
-                row["kind"],
-                f"{row['theirs']:,.0f}",
-                f"{row['ours'].bytes:,}",
-                f"{ratio:.1f}",
-                row["ours"].method,
-            )
+        add_levels(table, ratios, name, rivals(by_kind(published), ours.measurements(), above_nothing=True), digits=1)
         programs = [m for m in envelope(ours.measurements()) if m.test]
         small[name] = {
             "zero_shot": confirmed(programs[0]),
@@ -118,15 +106,10 @@ def main() -> None:
     picture = out / "parametric.png"
     draw_methods(panels, picture)
     print(f"picture: {picture}")
-    everything = sum(ratios.values(), [])
     headline = {
         "benchmark": "parametric",
         "quick": options.quick,
-        "levels": len(everything),
-        "shorter": sum(ratio > 1 for ratio in everything),
-        "median_ratio": round(statistics.median(everything), 1) if everything else None,
-        "least_ratio": round(min(everything), 2) if everything else None,
-        "median_by_kind": {kind: round(statistics.median(values), 1) for kind, values in ratios.items()},
+        **summary(ratios, digits=1),
         "small": small,
     }
     print(json.dumps(headline))

@@ -11,11 +11,10 @@ with 0, the tables of what was measured before. Draws one panel a study and ends
 
 import argparse
 import json
-import statistics
 import tempfile
 from pathlib import Path
 
-from published import Kinds, confirmed, rivals, tested
+from published import Kinds, add_levels, confirmed, rivals, summary, tested
 from real_model import fetch_model, write_task
 from rich.console import Console
 from rich.table import Table
@@ -79,20 +78,8 @@ def main() -> None:
             if budget := scale * seconds[options.real]:
                 measure(model, task, str(out / name), methods=[method], budget=budget, rows=rows)
         study = Study.open(out / name)
-        kinds = by_kind(study)
         panels.append([study])
-        for row in rivals(kinds, study.measurements()):
-            ratio = row["theirs"] / row["ours"].bytes
-            ratios.setdefault(row["kind"], []).append(ratio)
-            table.add_row(
-                name,
-                f"{row['level']:.3f}",
-                row["kind"],
-                f"{row['theirs']:,.0f}",
-                f"{row['ours'].bytes:,}",
-                f"{ratio:.2f}",
-                row["ours"].method,
-            )
+        add_levels(table, ratios, name, rivals(by_kind(study), study.measurements()), digits=2)
         for m in study.measurements():
             programs.add_row(
                 name,
@@ -113,15 +100,10 @@ def main() -> None:
     picture = out / "prompts_and_data.png"
     draw_methods(panels, picture)
     print(f"picture: {picture}")
-    everything = sum(ratios.values(), [])
     headline = {
         "benchmark": "prompts_and_data",
         "quick": options.quick,
-        "levels": len(everything),
-        "shorter": sum(ratio > 1 for ratio in everything),
-        "median_ratio": round(statistics.median(everything), 2) if everything else None,
-        "least_ratio": round(min(everything), 2) if everything else None,
-        "median_by_kind": {kind: round(statistics.median(values), 2) for kind, values in ratios.items()},
+        **summary(ratios, digits=2),
         "best": best,
     }
     print(json.dumps(headline))

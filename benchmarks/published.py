@@ -4,6 +4,10 @@ Vergara-Browne et al. 2026 add the size of a script to 16 bits a trained paramet
 (Bayesian LoRA) or to a cross-entropy (texts); nothing of it was ever decoded.
 """
 
+import statistics
+
+from rich.table import Table
+
 from taskbits.confirm import open_parts
 from taskbits.frontier import envelope
 from taskbits.scoring import score
@@ -54,3 +58,31 @@ def rivals(published: Kinds, ours: list[Measurement], above_nothing: bool = Fals
             if a and b:
                 rows.append({"level": level, "kind": kind, "theirs": published_bytes(a), "ours": b})
     return rows
+
+
+def add_levels(table: Table, ratios: dict[str, list[float]], name: str, rows: list[dict], digits: int) -> None:
+    """Add a study's rivals to a table of levels, and published over ours to the ratios of each kind."""
+    for row in rows:
+        ratio = row["theirs"] / row["ours"].bytes
+        ratios.setdefault(row["kind"], []).append(ratio)
+        table.add_row(
+            name,
+            f"{row['level']:.3f}",
+            row["kind"],
+            f"{row['theirs']:,.0f}",
+            f"{row['ours'].bytes:,}",
+            f"{ratio:.{digits}f}",
+            row["ours"].method,
+        )
+
+
+def summary(ratios: dict[str, list[float]], digits: int) -> dict:
+    """How many levels there are, at how many ours is shorter, and by how much."""
+    everything = sum(ratios.values(), [])
+    return {
+        "levels": len(everything),
+        "shorter": sum(ratio > 1 for ratio in everything),
+        "median_ratio": round(statistics.median(everything), digits) if everything else None,
+        "least_ratio": round(min(everything), 2) if everything else None,
+        "median_by_kind": {kind: round(statistics.median(values), digits) for kind, values in ratios.items()},
+    }

@@ -173,7 +173,7 @@ def _is_text(value: ast.expr) -> bool:
 
 
 def _is_empty(value: ast.expr) -> bool:
-    return isinstance(value, ast.Constant) and value.value == ""
+    return _is_text(value) and value.value == ""
 
 
 def _loads(nodes: list[ast.AST], name: str) -> int:
