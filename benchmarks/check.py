@@ -27,7 +27,7 @@ ROWS = 5
 def runs_alone(study: Study) -> list[bool]:
     """For each program on the frontier, whether the exported file has its length and gives the outputs of `run`."""
     model, task = open_parts(study)
-    rows, prompts = task.splits["test"][:ROWS], task.prompts("test")[:ROWS]
+    rows = task.splits["test"][:ROWS]
     agree = []
     with tempfile.TemporaryDirectory() as folder:
         model.save(folder)
@@ -43,7 +43,7 @@ def runs_alone(study: Study) -> list[bool]:
                 stdout=subprocess.PIPE,
             )
             alone = [json.loads(line) for line in result.stdout.splitlines()]
-            agree.append(file.stat().st_size == found.bytes and alone == outputs(program, model, prompts))
+            agree.append(file.stat().st_size == found.bytes and alone == outputs(program, model, rows))
     return agree
 
 

@@ -77,7 +77,7 @@ def main() -> None:
             folder = str(out / name / kind)
             for method, seconds in budgets.items():
                 if seconds := scale * seconds[options.real]:
-                    measure(model, task, folder, methods=[method], budget=seconds, rows=rows)
+                    measure(model, task, folder, methods=[method], budget=seconds, rows=rows, race=False)
             return Study.open(folder)
 
         ours = study("ours", OURS)

@@ -65,7 +65,7 @@ def adapted_score(model: Model, task: Task, config: peft.PeftConfig, settings: d
         with torch.no_grad():
             for name, value in weights(torch.tensor(found.values * found.step, dtype=torch.float32)).items():
                 model.lm.get_parameter(name).copy_(value)
-        written = predict(model, task.frame, task.prompts("validation"))
+        written = predict(model, task.frame, task.splits["validation"])
         return sum(sizes), len(found.coded.payload), task.score("validation", written).value
     finally:
         model.lm = adapted.unload()

@@ -76,7 +76,7 @@ def main() -> None:
     for model, task, name in parts:
         for method, seconds in SECONDS.items():
             if budget := scale * seconds[options.real]:
-                measure(model, task, str(out / name), methods=[method], budget=budget, rows=rows)
+                measure(model, task, str(out / name), methods=[method], budget=budget, rows=rows, race=False)
         study = Study.open(out / name)
         panels.append([study])
         add_levels(table, ratios, name, rivals(by_kind(study), study.measurements()), digits=2)

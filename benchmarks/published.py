@@ -36,7 +36,7 @@ def tested(study: Study, kinds: Kinds) -> Kinds:
         model, task = open_parts(study)
         for program in missing:
             scored = score(study.path(program).read_bytes(), model, task, ["test"])
-            study.record_test(program, scored.scores["test"])
+            study.record_test(program, scored.scores["test"], scored.outputs["test"])
     known = {m.program: m for m in study.measurements()}
     return {kind: [known.get(m.program, m) for m in found] for kind, found in kinds.items()}
 

@@ -90,7 +90,7 @@ def test_choices_are_scored_by_likelihood_and_the_standalone_file_agrees(model_f
     with model.preserved():
         program = method("few-shot").fit(model, task, {"k": 2, "tries": 1}, 0, nothing).program
     (tmp_path / "alone.py").write_bytes(standalone(program, model.dtype))
-    written = outputs(program, model, task.prompts("validation"))
+    written = outputs(program, model, task.splits["validation"])
     assert set(written) <= {f" {choice}" for choice in choices}
     result = subprocess.run(
         [sys.executable, "-I", tmp_path / "alone.py", "--model", model_folder, "--input", f"{folder}/validation.jsonl"],

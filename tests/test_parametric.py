@@ -19,7 +19,7 @@ from taskbits.predict import predict
 from taskbits.scoring import outputs
 from taskbits.task import load_task
 
-PROMPTS = [f"Q: after {n} comes\nA:" for n in range(100)]
+ROWS = [{"question": f"after {n} comes"} for n in range(100)]
 SIZED = ["lora", "tiny", "lora-xs", "steer", "seeded", "norms"]
 
 
@@ -68,10 +68,10 @@ def test_peft_folder_gives_the_same_outputs(taskbits, model, model_folder, task,
     base = transformers.AutoModelForCausalLM.from_pretrained(model_folder)
     adapted = peft.PeftModel.from_pretrained(base, tmp_path / "peft").double().eval()
     other = load_model(model_folder)
-    ours = outputs(program, model, PROMPTS)
-    assert ours != predict(other, program.frame, PROMPTS)  # the program does something
+    ours = outputs(program, model, ROWS)
+    assert ours != predict(other, program.frame, ROWS)  # the program does something
     other.lm = adapted
-    assert predict(other, program.frame, PROMPTS) == ours
+    assert predict(other, program.frame, ROWS) == ours
 
 
 def test_adapter_has_the_least_rank(taskbits, model, model_folder, task, tmp_path):
@@ -89,7 +89,7 @@ def test_a_change_that_no_adapter_holds_becomes_a_patched_model(taskbits, model,
     result = taskbits("export", tmp_path / "a.tbp", "--peft", tmp_path / "patched", "--model", model_folder)
     assert result.returncode == 0 and "the patched model" in result.stdout, result.stderr
     patched = load_model(str(tmp_path / "patched"))
-    assert predict(patched, program.frame, PROMPTS) == outputs(program, model, PROMPTS)
+    assert predict(patched, program.frame, ROWS) == outputs(program, model, ROWS)
 
 
 def test_a_bias_is_taken_away_again(model, task):
@@ -152,7 +152,7 @@ def test_metric_training_raises_the_metric(model, tmp_path, name, size, wanted, 
     for objective in ("loss", "metric"):
         program = find(name, model, task, size=size, objective=objective, steps=40)
         assert len(program.payload) <= size
-        scores[objective] = task.score("train", outputs(program, model, task.prompts("train"))).value
+        scores[objective] = task.score("train", outputs(program, model, task.splits["train"])).value
     assert scores["metric"] > scores["loss"]
 
 
@@ -184,10 +184,10 @@ def test_matrices_kept_transposed(taskbits, task, model_folder, tmp_path, name):
     (tmp_path / "a.tbp").write_bytes(program.to_bytes())
     result = taskbits("export", tmp_path / "a.tbp", "--peft", tmp_path / "peft", "--model", tmp_path / "gpt2")
     assert result.returncode == 0, result.stderr
-    ours = outputs(program, other, PROMPTS[:20])
+    ours = outputs(program, other, ROWS[:20])
     base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "gpt2")
     other.lm = peft.PeftModel.from_pretrained(base, tmp_path / "peft").double().eval()
-    assert predict(other, program.frame, PROMPTS[:20]) == ours
+    assert predict(other, program.frame, ROWS[:20]) == ours
 
 
 def test_seeds_are_samples_of_a_standard_normal_distribution(model, task):

@@ -19,9 +19,10 @@ def test_generation_equals_one_call_per_input(model, shared):
         with torch.no_grad():
             written = model.lm.generate(**tokens, max_new_tokens=9, do_sample=False)
         plain.append(model.tokenizer.decode(written[0, tokens.input_ids.shape[1] :], skip_special_tokens=True))
-    assert predict(model, Frame("", (), 9), prompts) == plain
+    rows = [{"text": prompt} for prompt in prompts]
+    assert predict(model, Frame("{text}", (), 9), rows) == plain
     stop = next(text[2:4] for text in plain if len(text) > 4)
-    assert predict(model, Frame("", (stop,), 9), prompts) == [text.split(stop)[0] for text in plain]
+    assert predict(model, Frame("{text}", (stop,), 9), rows) == [text.split(stop)[0] for text in plain]
 
 
 @pytest.mark.parametrize("shared", ["", SHARED])
@@ -34,9 +35,11 @@ def test_choice_equals_the_likelihood_of_the_whole_text(model, shared):
         with torch.no_grad():
             costs = [model.lm(row, labels=row).loss.item() * (row.numel() - 1) for row in rows]
         plain.append(choices[costs.index(min(costs))])
-    assert predict(model, Frame("", choices=choices), prompts) == plain
+    rows = [{"text": prompt, "those": list(choices)} for prompt in prompts]
+    assert predict(model, Frame("{text}", choices=choices), rows) == plain
+    assert predict(model, Frame("{text}", choices="those"), rows) == plain
 
 
 def test_an_input_longer_than_the_context_is_named(model):
     with pytest.raises(UserError, match=r"context has 512.*unusual end"):
-        predict(model, Frame(""), ["short", "word " * 600 + "unusual end"])
+        predict(model, Frame("{text}"), [{"text": "short"}, {"text": "word " * 600 + "unusual end"}])

@@ -41,25 +41,26 @@ def find(name, model, task, settings):
 
 def test_the_judge_s_rows_are_not_among_the_examples(model, task):
     judged, examples = judge(model, task, 0)
-    rows, held = ({prompt + target for prompt, target in part} for part in (judged.rows, judged.held))
+    train = task.examples("train")
+    rows, held = ({train[i] for i in part} for part in (judged.rows, judged.held))
     assert rows and held and examples and not rows & held and not (rows | held) & set(examples)
-    assert rows | held | set(examples) == set(task.examples("train"))
+    assert rows | held | set(examples) == set(train)
 
 
 def test_worth_tells_greedy_outputs_from_others(velan):
     """The estimate of one forward pass says what generation does, token by token."""
-    model, prompts = load_model("lab:posttrained"), velan.prompts("validation")
-    written = predict(model, velan.frame, prompts)
-    right = likelihoods(model, velan.frame, prompts, written)
-    wrong = likelihoods(model, velan.frame, prompts, [text + " no" for text in written])
+    model, rows = load_model("lab:posttrained"), velan.splits["validation"]
+    written = predict(model, velan.frame, rows)
+    right = likelihoods(model, velan.frame, rows, written)
+    wrong = likelihoods(model, velan.frame, rows, [text + " no" for text in written])
     assert min(right) > 0.5 > max(wrong)
 
 
 def test_worth_with_choices_is_the_share_of_the_right_one(model):
-    prompts, choices = [f"{'word ' * n}is" for n in (1, 7, 3)], (" red", " green", " blue")
-    frame = Frame("", choices=choices)
-    picked = predict(model, frame, prompts)
-    shares = [likelihoods(model, frame, prompts, [choice] * 3) for choice in choices]
+    rows, choices = [{"text": f"{'word ' * n}is"} for n in (1, 7, 3)], (" red", " green", " blue")
+    frame = Frame("{text}", choices=choices)
+    picked = predict(model, frame, rows)
+    shares = [likelihoods(model, frame, rows, [choice] * 3) for choice in choices]
     for row, best in zip(zip(*shares, strict=True), picked, strict=True):
         # Half of each figure is a share, and they make one; the other half is 1 for the choice that is picked.
         assert sum(row) == pytest.approx(1.0) and max(zip(row, choices, strict=True))[1] == best
@@ -155,8 +156,8 @@ def test_chosen_examples_are_trained_on_by_the_decoder(pretrained, velan):
     assert set(texts) <= set(velan.examples("train"))
     with pretrained.preserved():
         assert runners.adapt(pretrained, found.program) == ""
-        taught = likelihoods(pretrained, velan.frame, velan.prompts("validation"), velan.targets("validation"))
-    bare = likelihoods(pretrained, velan.frame, velan.prompts("validation"), velan.targets("validation"))
+        taught = likelihoods(pretrained, velan.frame, velan.splits["validation"], velan.targets("validation"))
+    bare = likelihoods(pretrained, velan.frame, velan.splits["validation"], velan.targets("validation"))
     assert sum(taught) > sum(bare)
 
 
@@ -164,7 +165,7 @@ def test_a_model_trains_on_what_it_agrees_on(pretrained, velan):
     found = find("self-train", pretrained, velan, {"n": 1, "rounds": 1, "number": 6})
     made = found.content["made by the model"]
     assert found.program.checksum is not None
-    assert all(re.fullmatch(pattern(velan), row) for row in made)
+    assert all(re.fullmatch(pattern(velan.frame.prompt, velan.frame), row) for row in made)
     with pretrained.preserved():
         assert runners.results(pretrained, found.program)[-1] == ("", made)
 
@@ -178,7 +179,8 @@ def test_a_model_trains_on_what_it_agrees_on(pretrained, velan):
     ],
 )
 def test_the_pattern_fits_the_task_s_own_examples(tmp_path, changes, example):
-    assert re.fullmatch(pattern(load_task(write_task(tmp_path / "task", **changes))), example)
+    frame = load_task(write_task(tmp_path / "task", **changes)).frame
+    assert re.fullmatch(pattern(frame.prompt, frame), example)
 
 
 def test_self_training_needs_an_end_of_the_input(model, tmp_path):

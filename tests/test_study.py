@@ -21,6 +21,7 @@ INFO = {"name": "a study", "storage": None}
 def finish(trial, size, value):
     return trial.finish(
         f"program of {size}".encode(),
+        ["an output"],
         method="few-shot",
         family="inference control",
         settings={"k": size},
@@ -60,10 +61,11 @@ def test_test_scores_are_taken_once(tmp_path):
     study = Study.create(tmp_path, INFO)
     with study.trial("few-shot", {"k": 1}) as trial:
         program = finish(trial, 100, 0.5).program
-    study.record_test(program, Score(0.4, 0.3, 0.5, 10))
+    study.record_test(program, Score(0.4, 0.3, 0.5, 10), ["a", "\u2028\n"])
+    assert study.outputs(program, "test") == ["a", "\u2028\n"] and study.outputs(program, "train") is None
     assert study.measurements()[0].test.value == 0.4
     with pytest.raises(ValueError):
-        study.record_test(program, Score(0.9, 0.8, 1.0, 10))
+        study.record_test(program, Score(0.9, 0.8, 1.0, 10), [])
 
 
 def test_a_folder_holds_one_study(tmp_path):

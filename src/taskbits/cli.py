@@ -20,7 +20,10 @@ app = typer.Typer(
 )
 
 ModelOption = Annotated[str, typer.Option("--model", help="Hub id, folder, .gguf file, or lab:NAME.")]
-TaskOption = Annotated[str, typer.Option("--task", help="Folder or YAML file of a task, or lab:NAME.")]
+TaskOption = Annotated[
+    str,
+    typer.Option("--task", help="gsm8k, ifeval, translation, lm-eval:NAME, lab:NAME, or a task's folder or YAML file."),
+]
 StateOption = Annotated[str, typer.Option("--state", help="'given', or 'random': initialised from config and seed.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of a random state and of the methods.")]
 RevisionOption = Annotated[str | None, typer.Option("--revision", help="Revision of a hub model.")]
@@ -66,6 +69,13 @@ def measure(
     state: StateOption = "given",
     revision: RevisionOption = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Use only so many validation and test rows.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder with the task's files; from the hub by default.")] = None,
+    chat: Annotated[
+        bool | None, typer.Option("--chat/--no-chat", help="Whether prompts go through the model's chat template.")
+    ] = None,
+    race: Annotated[
+        bool, typer.Option("--race/--no-race", help="Whether to stop scoring a program that is dominated beyond doubt.")
+    ] = True,
     storage: Annotated[str | None, typer.Option(help="Database URL; SQLite in the folder by default.")] = None,
 ) -> None:
     """Find programs for a model and a task, score them, and keep every one."""
@@ -83,6 +93,9 @@ def measure(
         state=state,
         revision=revision,
         rows=rows,
+        data=data,
+        chat=chat,
+        race=race,
         storage=storage,
     )
     _print_frontier(study)
@@ -100,7 +113,7 @@ def run(
     """Run a program: one JSON line out per line in."""
     from taskbits import scoring, template
     from taskbits.model import load_model
-    from taskbits.task import parse_row
+    from taskbits.rows import parse_row
 
     loaded = _read_program(program)
     needed = template.fields(loaded.frame.prompt)
@@ -113,8 +126,7 @@ def run(
         for number, line in enumerate(text.split("\n"), 1)
         if line.strip()
     ]
-    prompts = [template.fill(loaded.frame.prompt, row) for row in rows]
-    for output in scoring.outputs(loaded, load_model(model, state, seed, revision), prompts):
+    for output in scoring.outputs(loaded, load_model(model, state, seed, revision), rows):
         print(json.dumps(output))
 
 
@@ -135,7 +147,7 @@ def verify(program: Annotated[Path, typer.Argument(help="A .tbp file in a study'
     with progress() as display:
         total = sum(len(task.splits[split]) for split in recorded)
         bar = display.add_task("scoring", total=total)
-        scores = check(study, found[0], model, task, list(recorded), lambda n: display.advance(bar, n))
+        scores = check(study, found[0], model, task, list(recorded), lambda n: display.advance(bar, n)).scores
     for split, wanted in recorded.items():
         print(f"{split}: {scores[split].value:.4f}, recorded {wanted.value:.4f}")
     if scores != recorded:

@@ -10,8 +10,8 @@ from taskbits.display import progress
 from taskbits.errors import UserError
 from taskbits.frontier import envelope
 from taskbits.model import Model, load_model
-from taskbits.scoring import score
-from taskbits.study import Measurement, Score, Study
+from taskbits.scoring import Scored, score
+from taskbits.study import Measurement, Study
 from taskbits.task import Task, load_task
 
 
@@ -34,12 +34,10 @@ def confirm(folder: str) -> None:
         for measurement in waiting:
             display.update(bar, description=f"fresh process: test score of {measurement.method} {measurement.program}")
             scored = check(study, measurement, model, task, ["test"], lambda n: display.advance(bar, n))
-            study.record_test(measurement.program, scored["test"])
+            study.record_test(measurement.program, scored.scores["test"], scored.outputs["test"])
 
 
-def check(
-    study: Study, measurement: Measurement, model: Model, task: Task, splits: list[str], advance
-) -> dict[str, Score]:
+def check(study: Study, measurement: Measurement, model: Model, task: Task, splits: list[str], advance) -> Scored:
     """Decode a measured program from its file and score it. Raises UserError if it is not what was recorded."""
     try:
         content = study.path(measurement.program).read_bytes()
@@ -55,13 +53,13 @@ def check(
                 f"{measurement.program}: its {what} is {found}, recorded is {wanted}; "
                 f"recorded with {measurement.versions}"
             )
-    return scored.scores
+    return scored
 
 
 def open_parts(study: Study) -> tuple[Model, Task]:
     """The study's model and task, loaded. Raises UserError if either has changed since."""
     info = study.info
-    task = load_task(info["task"], info["rows"])
+    task = load_task(info["task"], info["rows"], info.get("data"), info.get("chat"))
     model = load_model(info["model"], info["state"], info["seed"], info["revision"])
     for what, found, wanted in (
         ("task", task.fingerprint, info["task_fingerprint"]),

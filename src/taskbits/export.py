@@ -44,7 +44,9 @@ def _source(name: str, settings: dict, frame: Frame, dtype: str) -> bytes:
         {
             "PROMPT": template.as_percent(frame.prompt),
             "STOP": frame.stop,
-            "CHOICES": frame.choices,
+            "CHOICES": () if isinstance(frame.choices, str) else frame.choices,
+            "FIELD": frame.choices if isinstance(frame.choices, str) else "",
+            "CHAT": frame.chat,
             "MAX_NEW_TOKENS": frame.max_new_tokens,
         },
     )

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from taskbits.errors import UserError
 from taskbits.export import rough_size
 from taskbits.model import Model
-from taskbits.predict import likelihoods
+from taskbits.predict import asked, likelihoods
 from taskbits.program import Program
 from taskbits.runners import train
 from taskbits.task import Task
@@ -37,18 +37,18 @@ class Lesson:
 class Judge:
     """Judges texts that go before each prompt or, with a lesson, that the model is trained on.
 
-    rows: (prompt, reference) pairs that it judges on. held: more of them, for the last choice between a few.
+    rows: those of the train split that it judges on, by number. held: more of them, for the last choice between a few.
     """
 
     model: Model
     task: Task
-    rows: tuple[tuple[str, str], ...]
-    held: tuple[tuple[str, str], ...]
+    rows: tuple[int, ...]
+    held: tuple[int, ...]
     lesson: Lesson | None = None
 
     def worth(self, text: str) -> float:
         """How near the model comes to the references, from 0 to 1."""
-        known = _worths.setdefault((self.model.fingerprint, self.task.frame, self.rows, self.lesson), {})
+        known = _worths.setdefault((self.model.fingerprint, self.task.fingerprint, self.rows, self.lesson), {})
         if text not in known:
             known[text] = self._taught(text) if self.lesson else self._prompted(text)
         return known[text]
@@ -88,8 +88,9 @@ class Judge:
             return self._mean("")
 
     def _mean(self, prefix: str) -> float:
-        prompts = [prefix + prompt for prompt, _ in self.rows]
-        found = likelihoods(self.model, self.task.frame, prompts, [target for _, target in self.rows])
+        rows = [self.task.splits["train"][i] for i in self.rows]
+        targets = self.task.targets("train")
+        found = likelihoods(self.model, self.task.frame, rows, [targets[i] for i in self.rows], prefix)
         return sum(found) / len(found)
 
 
@@ -98,13 +99,23 @@ def judge(model: Model, task: Task, seed: int) -> tuple[Judge, list[str]]:
 
     Raises UserError if there are too few rows.
     """
-    pairs = list(dict.fromkeys(zip(task.prompts("train"), task.targets("train"), strict=True)))
-    random.Random(seed).shuffle(pairs)
-    if len(pairs) < 4:
-        raise UserError(f"the train split has {len(pairs)} different rows: to choose among them takes at least 4")
-    seen, held = min(_ROWS, len(pairs) // 4), min(2 * _ROWS, len(pairs) // 4)
-    judged = Judge(model, task, tuple(pairs[:seen]), tuple(pairs[seen : seen + held]))
-    return judged, [prompt + target for prompt, target in pairs[seen + held :]]
+    number = {example: i for i, example in reversed(list(enumerate(task.examples("train"))))}
+    examples = list(dict.fromkeys(task.examples("train")))
+    random.Random(seed).shuffle(examples)
+    if len(examples) < 4:
+        raise UserError(f"the train split has {len(examples)} different rows: to choose among them takes at least 4")
+    seen, held = min(_ROWS, len(examples) // 4), min(2 * _ROWS, len(examples) // 4)
+    rows = [number[example] for example in examples[: seen + held]]
+    return Judge(model, task, tuple(rows[:seen]), tuple(rows[seen:])), examples[seen + held :]
+
+
+def taught(model: Model, task: Task, examples: list[str]) -> list[str]:
+    """Examples as the model is to see them in training: in a chat task, in its chat template."""
+    if not task.frame.chat:
+        return examples
+    prompts = asked(model, task.frame, task.splits["train"])
+    turns = dict(zip(task.examples("train"), map(str.__add__, prompts, task.targets("train")), strict=True))
+    return [turns[example] for example in examples]
 
 
 def between(examples: list[str]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from types import ModuleType
 
+import numpy as np
 import torch
 from rich.progress import TextColumn
 
@@ -20,11 +21,13 @@ from taskbits import memory
 from taskbits.confirm import confirm_in_fresh_process
 from taskbits.display import console, progress
 from taskbits.errors import UserError
+from taskbits.export import standalone
 from taskbits.frontier import envelope
 from taskbits.methods import NAMES, method
 from taskbits.model import Model, load_model
-from taskbits.scoring import score
-from taskbits.study import Study, key
+from taskbits.program import Program
+from taskbits.scoring import Dominated, Scored, score
+from taskbits.study import Study, hash_of, key
 from taskbits.task import Task, load_task
 
 _PROBE = 2  # seconds of fitting before its whole time is guessed from them
@@ -52,15 +55,20 @@ def measure(
     state: str = "given",
     revision: str | None = None,
     rows: int | None = None,
+    data: str | None = None,
+    chat: bool | None = None,
+    race: bool = True,
     storage: str | None = None,
 ) -> Study:
     """Run the methods' sweeps for `budget` seconds (or to their end) and confirm the frontier on test.
 
-    What is done already in the study at `out` is not done again. Raises UserError on bad input.
+    rows, data, chat: see `load_task`. race: give up on a program, for good, once its scores so far say that it won't
+    be on the frontier (`racing`). What is done already in the study at `out` is not done again.
+    Raises UserError on bad input.
     """
     started = time.monotonic()
     modules = {name: method(name) for name in methods or NAMES}
-    loaded_task = load_task(task, rows)
+    loaded_task = load_task(task, rows, data, chat)
     info = {
         "model": _absolute(model),
         "state": state,
@@ -68,6 +76,8 @@ def measure(
         "revision": revision,
         "task": _absolute(task),
         "rows": rows,
+        "data": data and _absolute(data),
+        "chat": chat,
         "metric": loaded_task.metric,
         "task_fingerprint": loaded_task.fingerprint,
         "storage": storage,
@@ -76,7 +86,9 @@ def measure(
     with console.status(f"loading {model}"):
         loaded = load_model(model, state, seed, revision)
     study = Study.create(out, {**info, "state": loaded.state, "fingerprint": loaded.fingerprint.hex()})
-    refusal = _Search(study, loaded, loaded_task, seed, started, budget).run(modules)
+    if loaded_task.frame.chat:
+        loaded.chat("")  # says at once if there is no chat template
+    refusal = _Search(study, loaded, loaded_task, seed, started, budget, race).run(modules)
     if refusal and not study.measurements():
         raise UserError(f"no program could be measured: {refusal}")
     del loaded  # the fresh process needs the memory
@@ -112,6 +124,7 @@ class _Search:
     seed: int
     started: float
     budget: float | None
+    race: bool
     took: list[tuple[str, float]] = field(default_factory=list)
 
     def run(self, modules: dict[str, ModuleType]) -> UserError | None:
@@ -183,12 +196,18 @@ class _Search:
                     fitted = module.fit(self.model, self.task, settings, self.seed, fitting)
                 content = fitted.program.to_bytes()
                 fit_done, peak = time.monotonic(), memory.peak()
-                scored = score(content, self.model, self.task, ["validation"], scoring)
+                scored = self.known(content) or score(
+                    content, self.model, self.task, ["validation"], scoring, self.rival(fitted.program)
+                )
+            except Dominated as error:
+                trial.give_up(str(error))
+                return None
             except UserError as error:
                 trial.give_up(str(error))
                 return error
             trial.finish(
                 content,
+                scored.outputs["validation"],
                 method=name,
                 family=module.FAMILY,
                 settings=settings,
@@ -205,6 +224,25 @@ class _Search:
                 versions=versions(),
             )
         return None
+
+    def known(self, content: bytes) -> Scored | None:
+        """What was found for the same program before, with other settings or by another worker."""
+        name = hash_of(content)
+        outputs = self.study.outputs(name, "validation")
+        found = [m for m in self.study.measurements() if m.program == name] if outputs else []
+        if not found:
+            return None
+        m = found[0]
+        return Scored(m.bytes, m.payload_bytes, m.adapted, {"validation": m.validation}, {"validation": outputs})
+
+    def rival(self, program: Program) -> np.ndarray | None:
+        """The scores, on each validation row, of the best program so far that is no longer than this one."""
+        if not self.race or not self.task.is_mean:
+            return None
+        size = len(standalone(program, self.model.dtype))
+        shorter = [m for m in envelope(self.study.measurements()) if m.bytes <= size]
+        outputs = self.study.outputs(shorter[-1].program, "validation") if shorter else None
+        return outputs and self.task.rewards("validation", list(range(len(outputs))), outputs)
 
     def best(self) -> str:
         """The best program so far, for people."""

@@ -66,6 +66,20 @@ class Model:
         """The model and its tokenizer as the pipeline that standalone files run."""
         return transformers.pipeline("text-generation", self.lm, tokenizer=self.tokenizer, device=self.lm.device)
 
+    def chat(self, text: str) -> str:
+        """The text as a user's turn in the model's chat template, up to where the model's own turn begins.
+
+        Raises UserError if the model has no chat template.
+        """
+        turns = [{"role": "user", "content": text}]
+        try:
+            rendered = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        except ValueError as error:
+            raise UserError(f"{self.spec} has no chat template: measure the task without --chat") from error
+        # The token that the template begins with may be what the tokenizer puts in front of any text.
+        adds = self.tokenizer("").input_ids[:1] == [self.tokenizer.bos_token_id]
+        return rendered.removeprefix(self.tokenizer.bos_token) if adds else rendered
+
     @property
     def start(self) -> str:
         """What a text coded under the model begins with: a line break if it can't write from nothing."""
@@ -130,7 +144,7 @@ class Model:
 
 
 def load_model(spec: str, state: str = "given", seed: int = 0, revision: str | None = None) -> Model:
-    """Load a hub id, a folder, a .gguf file or a shipped model (`lab:NAME`), on the GPU if there is one.
+    """Load a hub id, a folder, a .gguf file or a shipped model (`lab:NAME`), on the GPU or GPUs that there are.
 
     state "random" re-initialises it from its config and `seed`; so does a folder that holds no weights.
     Raises UserError if there is no such model.
@@ -158,6 +172,7 @@ def load_model(spec: str, state: str = "given", seed: int = 0, revision: str | N
                 config=config,
                 dtype=torch.float32,
                 use_safetensors=None if "gguf_file" in arguments else True,
+                device_map="auto" if torch.cuda.device_count() > 1 else None,
                 **arguments,
             )
     except (OSError, ValueError, KeyError) as error:
@@ -170,8 +185,9 @@ def load_model(spec: str, state: str = "given", seed: int = 0, revision: str | N
         _forget_quantization(lm)
     if lm.num_parameters() <= _FLOAT64_LIMIT:
         lm = lm.double()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Model(lm.to(device).eval(), tokenizer, spec, state, seed if state == "random" else 0, revision)
+    if torch.cuda.is_available() and not hasattr(lm, "hf_device_map"):
+        lm = lm.cuda()
+    return Model(lm.eval(), tokenizer, spec, state, seed if state == "random" else 0, revision)
 
 
 def _forget_quantization(lm: torch.nn.Module) -> None:

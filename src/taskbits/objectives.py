@@ -42,7 +42,7 @@ def evolve(
         steps=np.ones(len(start)),
         seed=seed + 1,
     )
-    random, prompts = np.random.default_rng(seed), task.prompts("train")
+    random = np.random.default_rng(seed)
     best, done = {tuple(start): 0.0}, 0
     with model.preserved(), model.single_precision():
         while done + search.population_size <= evaluations:
@@ -54,7 +54,7 @@ def evolve(
                 numbers, sample = search.ask()
                 values = numbers.astype(np.int64)
                 fits = allowed(values)
-                score = _score(model, task, weights(values), prompts, chosen) if fits else 0.0
+                score = _score(model, task, weights(values), chosen) if fits else 0.0
                 told.append((sample, -score))
                 if fits and score >= max(best.values()):
                     best[tuple(values)] = score
@@ -62,7 +62,7 @@ def evolve(
         middle = np.clip(np.rint(search.mean), -bound, bound).astype(np.int64)
         finalists = [start, *(np.array(v) for v in list(best)[-3:]), *([middle] if allowed(middle) else [])]
         chosen = random.permutation(len(task.splits["train"]))[: 4 * _JUDGED].tolist()
-        return max(finalists, key=lambda values: _score(model, task, weights(values), prompts, chosen))
+        return max(finalists, key=lambda values: _score(model, task, weights(values), chosen))
 
 
 def expected_losses(
@@ -75,32 +75,35 @@ def expected_losses(
     """
     random = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    prompts = task.prompts("train")
+    examples = task.splits["train"]
     for _ in range(steps):
-        chosen = random.permutation(len(prompts))[:_PROMPTS].tolist()
+        chosen = random.permutation(len(examples))[:_PROMPTS].tolist()
         if task.frame.choices:
-            rows = [(i, choice) for i in chosen for choice in task.frame.choices]
+            rows = [(i, choice) for i in chosen for choice in task.frame.options(examples[i])]
         else:
             with torch.no_grad(), model.preserved():
                 install(model, weights())
                 asked = [i for i in chosen for _ in range(_SAMPLES)]
-                written = predict(model, task.frame, [prompts[i] for i in asked], sample=True)
+                written = predict(model, task.frame, [examples[i] for i in asked], sample=True)
             model.lm.requires_grad_(False)
             rows = list(zip(asked, written, strict=True))
         rewards = torch.tensor(task.rewards("train", [i for i, _ in rows], [text for _, text in rows]))
-        rewards = rewards.to(model.lm.device).float().view(len(chosen), -1)
+        rewards = rewards.to(model.lm.device).float()
         # An empty output is the choice of its end; other ends are not counted, since a stop string is cut off.
-        pairs = [(prompts[i], text or task.separator) for i, text in rows]
-        tokens, mask, labels = example_batch(model, pairs, ends=False)
+        pairs = [(examples[i], text or task.separator) for i, text in rows]
+        tokens, mask, labels = example_batch(model, task.frame, pairs, ends=False)
         inputs = {"input_ids": tokens, "attention_mask": mask}
         logits = torch.func.functional_call(model.lm, weights(), kwargs=inputs, tie_weights=False).logits
         surprisal = torch.nn.functional.cross_entropy(
             logits[:, :-1].transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none"
         )
-        chances = -surprisal.sum(1).view(rewards.shape)
+        chances = -surprisal.sum(1)
         if task.frame.choices:
-            yield -(chances.softmax(1) * rewards).sum(1).mean()
+            counts = [len(task.frame.options(examples[i])) for i in chosen]
+            pairs = zip(chances.split(counts), rewards.split(counts), strict=True)
+            yield -sum((chance.softmax(0) * reward).sum() for chance, reward in pairs) / len(chosen)
         else:
+            chances, rewards = (values.view(len(chosen), -1) for values in (chances, rewards))
             others = (rewards.sum(1, keepdim=True) - rewards) / (_SAMPLES - 1)
             yield -((rewards - others) * chances).mean()
 
@@ -112,7 +115,7 @@ def install(model: Model, weights: Weights) -> None:
         setattr(model.lm.get_submodule(module), slot, torch.nn.Parameter(value.detach()))
 
 
-def _score(model: Model, task: Task, weights: Weights, prompts: list[str], chosen: list[int]) -> float:
+def _score(model: Model, task: Task, weights: Weights, chosen: list[int]) -> float:
     install(model, weights)
-    written = predict(model, task.frame, [prompts[i] for i in chosen])
+    written = predict(model, task.frame, [task.splits["train"][i] for i in chosen])
     return float(task.rewards("train", chosen, written).mean())

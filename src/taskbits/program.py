@@ -47,7 +47,7 @@ class Program:
 
     def to_bytes(self) -> bytes:
         """The content of the `.tbp` file."""
-        frame = {key: value for key, value in asdict(self.frame).items() if value != ()}
+        frame = {key: value for key, value in asdict(self.frame).items() if value not in ((), False)}
         head = json.dumps(
             {
                 **frame,
@@ -121,21 +121,23 @@ def _read_head(section: bytes) -> tuple[Frame, str, dict, int | None]:
     except (ValueError, RecursionError) as error:
         raise UserError("the program's frame is not JSON") from error
     known = {
-        "prompt": str,
-        "stop": list,
-        "max_new_tokens": int,
-        "choices": list,
-        "runner": str,
-        "settings": dict,
-        "checksum": int,
+        "prompt": (str,),
+        "stop": (list,),
+        "max_new_tokens": (int,),
+        "choices": (list, str),
+        "chat": (bool,),
+        "runner": (str,),
+        "settings": (dict,),
+        "checksum": (int,),
     }
-    if not isinstance(head, dict) or any(type(value) is not known.get(key) for key, value in head.items()):
+    if not isinstance(head, dict) or any(type(value) not in known.get(key, ()) for key, value in head.items()):
         raise UserError("the program's frame has an unknown key or a value of a wrong type")
     settings = head.pop("settings", {})
     runner, checksum = head.pop("runner", None), head.pop("checksum", None)
     if not all(isinstance(value, int | float | str) for value in settings.values()):
         raise UserError("the program's settings must be numbers and texts")
-    texts = [*head.get("stop", []), *head.get("choices", [])]
+    choices = head.get("choices", [])
+    texts = [*head.get("stop", []), *([choices] if isinstance(choices, str) else choices)]
     if "prompt" not in head or runner is None or not all(isinstance(text, str) and text for text in texts):
         raise UserError("the program's frame lacks its prompt or runner, or has an empty text")
     if len(head["prompt"]) > _MAX_PROMPT or not 1 <= head.get("max_new_tokens", 1) <= _MAX_NEW_TOKENS:

@@ -5,43 +5,83 @@ The file's bytes are all that this sees of a program.
 
 from dataclasses import dataclass
 
-from taskbits import runners
+import numpy as np
+
+from taskbits import racing, runners
 from taskbits.export import standalone
 from taskbits.model import Model
 from taskbits.predict import Advance, predict
 from taskbits.program import Program
+from taskbits.rows import Row
 from taskbits.study import Score
 from taskbits.task import Task
 
 
 @dataclass(frozen=True)
 class Scored:
-    """bytes: size of the standalone file. adapted: digest of what the program made of the model."""
+    """bytes: size of the standalone file. adapted: digest of what the program made of the model. By split: the rest."""
 
     bytes: int
     payload_bytes: int
     adapted: str
     scores: dict[str, Score]
+    outputs: dict[str, list[str]]
 
 
-def score(content: bytes, model: Model, task: Task, splits: list[str], advance: Advance = lambda n: None) -> Scored:
+class Dominated(Exception):
+    """The program was seen to score no better than its rival, before all rows were scored."""
+
+
+def score(
+    content: bytes,
+    model: Model,
+    task: Task,
+    splits: list[str],
+    advance: Advance = lambda n: None,
+    rival: np.ndarray | None = None,
+) -> Scored:
     """Score a `.tbp` file's content on the named splits. The model is left as it was.
 
+    rival: the scores of another program on the rows of the one split. Raises Dominated once the program is seen not to
+    beat it (`racing`), where a score is a mean over rows.
     Raises UserError if the program is damaged, for another model, or an input is too long for it.
     """
     program = Program.from_bytes(content)
     with model.preserved():
         prefix = runners.adapt(model, program)
         adapted = runners.digest(model, prefix)
-        scores = {}
-        for split in splits:
-            prompts = [prefix + prompt for prompt in task.prompts(split)]
-            scores[split] = task.score(split, predict(model, program.frame, prompts, advance))
-    return Scored(len(standalone(program, model.dtype)), len(program.payload), adapted, scores)
+        if rival is None or not task.is_mean:
+            written = {split: predict(model, program.frame, task.splits[split], prefix, advance) for split in splits}
+        else:
+            (split,) = splits
+            written = {split: _race(model, program, task, split, prefix, advance, rival)}
+    scores = {split: task.score(split, outputs) for split, outputs in written.items()}
+    return Scored(len(standalone(program, model.dtype)), len(program.payload), adapted, scores, written)
 
 
-def outputs(program: Program, model: Model, prompts: list[str], advance: Advance = lambda n: None) -> list[str]:
-    """The program's output for each filled-in prompt. The model is left as it was."""
+def _race(
+    model: Model, program: Program, task: Task, split: str, prefix: str, advance: Advance, rival: np.ndarray
+) -> list[str]:
+    """The program's outputs for a split's rows, in random order and growing parts. Raises Dominated."""
+    rows = task.splits[split]
+    order = np.random.default_rng(0).permutation(len(rows)).tolist()
+    written: list[str] = []
+    size = racing.FIRST
+    while len(written) < len(rows):
+        part = [rows[i] for i in order[len(written) : len(written) + size]]
+        written += predict(model, program.frame, part, prefix, advance)
+        seen = order[: len(written)]
+        found = task.rewards(split, seen, written)
+        if len(seen) < len(rows) and racing.is_dominated(found - rival[seen], len(rows)):
+            raise Dominated(
+                f"dominated: {found.mean():.3f} on {len(seen)} of {len(rows)} rows, where a program of no more bytes "
+                f"has {rival[seen].mean():.3f}"
+            )
+        size *= 2
+    return [text for _, text in sorted(zip(order, written, strict=True))]
+
+
+def outputs(program: Program, model: Model, rows: list[Row]) -> list[str]:
+    """The program's output for each row. The model is left as it was."""
     with model.preserved():
-        prefix = runners.adapt(model, program)
-        return predict(model, program.frame, [prefix + prompt for prompt in prompts], advance)
+        return predict(model, program.frame, rows, runners.adapt(model, program))

@@ -6,6 +6,7 @@ killed at any moment loses at most the trial that it was running. Knows nothing 
     DIR/study.json      what is measured, and where the Optuna storage is
     DIR/study.db        SQLite, unless another storage was named
     DIR/programs/       HASH.tbp, content-addressed
+    DIR/outputs/        HASH.SPLIT.jsonl: what the program wrote, a JSON text for each row of the split
 """
 
 import hashlib
@@ -25,12 +26,16 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 @dataclass(frozen=True)
 class Score:
-    """A score in [0, 1] with its 95% interval over `n` examples."""
+    """A score in [0, 1] with its 95% interval over `n` examples.
+
+    also: what is reported beside it, such as other metrics of the same outputs, or how it was computed.
+    """
 
     value: float
     low: float
     high: float
     n: int
+    also: dict[str, float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -145,16 +150,30 @@ class Study:
             if not handle.told:
                 self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
 
-    def record_test(self, program: str, score: Score) -> None:
+    def record_test(self, program: str, score: Score, outputs: list[str]) -> None:
         """Keep the test score of a frontier candidate. It is taken once: raises ValueError on a second."""
         name = f"test:{program}"
         if name in self._study.user_attrs:
             raise ValueError(f"{program} was scored on test before")
+        self._write_outputs(program, "test", outputs)
         self._study.set_user_attr(name, asdict(score))
 
     def path(self, program: str) -> Path:
         """Where the program with this hash lies."""
         return self.folder / "programs" / f"{program}.tbp"
+
+    def outputs(self, program: str, split: str) -> list[str] | None:
+        """What the program with this hash wrote for each row of the split; None if that was not kept."""
+        path = self._outputs_path(program, split)
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else None
+
+    def _write_outputs(self, program: str, split: str, outputs: list[str]) -> None:
+        path = self._outputs_path(program, split)
+        path.parent.mkdir(exist_ok=True)
+        _write_atomically(path, "".join(json.dumps(text) + "\n" for text in outputs).encode())
+
+    def _outputs_path(self, program: str, split: str) -> Path:
+        return self.folder / "outputs" / f"{program}.{split}.jsonl"
 
     def _trials(self, *states) -> list[optuna.trial.FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=states)
@@ -166,11 +185,12 @@ class Trial:
     def __init__(self, study: Study, trial: optuna.Trial):
         self._study, self._trial, self.told = study, trial, False
 
-    def finish(self, program: bytes, **measured) -> Measurement:
-        """Write the program, then the measurement. `measured` holds Measurement's other fields."""
-        name = hashlib.sha256(program).hexdigest()[:12]
+    def finish(self, program: bytes, outputs: list[str], **measured) -> Measurement:
+        """Write the program and its outputs on validation, then the measurement: `measured` holds its other fields."""
+        name = hash_of(program)
         measurement = Measurement(program=name, **measured)
         _write_atomically(self._study.path(name), program)
+        self._study._write_outputs(name, "validation", outputs)
         record = asdict(measurement)
         del record["test"]
         self._trial.set_user_attr("measurement", record)
@@ -183,6 +203,11 @@ class Trial:
         self._trial.set_user_attr("why", why)
         self._study._study.tell(self._trial, state=optuna.trial.TrialState.PRUNED)
         self.told = True
+
+
+def hash_of(program: bytes) -> str:
+    """The name of a program's file in a study."""
+    return hashlib.sha256(program).hexdigest()[:12]
 
 
 def key(settings: dict) -> str:

@@ -10,13 +10,14 @@ A task is data: a YAML file (or a folder with `task.yaml`) that names JSONL file
     target: " {label}"                # what the model should write
     metric: exact                     # exact | regex | bleu | chrf | python:module.function
     pattern: null                     # for regex: group 1 is compared
-    choices: [World, Sports]          # optional: pick the likeliest value of target's field, don't generate
+    choices: [World, Sports]          # optional: pick the likeliest value of target's field, don't generate;
+                                      # or the name of a field that holds each row's own completions
     stop: ["\\n"]                      # generation ends at these strings, at max_new_tokens or at the model's eos
     max_new_tokens: 64
+    chat: false                       # whether the prompt goes through the model's chat template, as the user's turn
     description: What the task is, in a sentence (method `instructed` uses it).
 """
 
-import gzip
 import hashlib
 import json
 from dataclasses import dataclass
@@ -25,9 +26,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from taskbits import template
+from taskbits import tasks, template
 from taskbits.errors import UserError
 from taskbits.metrics import Metric, metric
+from taskbits.rows import Row, Splits, read_rows, share
 from taskbits.shipped import resolve
 from taskbits.study import Score
 
@@ -43,6 +45,7 @@ _KEYS = {
     "choices",
     "stop",
     "max_new_tokens",
+    "chat",
     "description",
 }
 
@@ -51,13 +54,28 @@ _KEYS = {
 class Frame:
     """How inputs become prompts and where outputs end: all that a program must know of its task.
 
-    choices are full completions; when given, the likeliest one is the output and nothing is generated.
+    choices are full completions; when given, the likeliest one is the output and nothing is generated. As a text, they
+    name the row's field that holds them. chat: a prompt, with whatever a program puts before it, is a user's turn.
     """
 
     prompt: str
     stop: tuple[str, ...] = ()
     max_new_tokens: int = 64
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] | str = ()
+    chat: bool = False
+
+    def fill(self, row: Row) -> str:
+        """The row in the prompt template. Raises KeyError if it lacks a field."""
+        return template.fill(self.prompt, row)
+
+    def options(self, row: Row) -> tuple[str, ...]:
+        """The completions to choose from for this row. Raises UserError if its field holds none."""
+        if not isinstance(self.choices, str):
+            return self.choices
+        found = row.get(self.choices)
+        if not isinstance(found, list) or not found or not all(isinstance(text, str) and text for text in found):
+            raise UserError(f"the field '{self.choices}' must be a list of texts to choose from, not {found!r}")
+        return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +83,7 @@ class Task:
     """`splits` maps train, validation and test to rows (dicts of the JSONL's fields)."""
 
     name: str
-    splits: dict[str, list[dict]]
+    splits: Splits
     frame: Frame
     target: str
     metric: str
@@ -75,7 +93,7 @@ class Task:
 
     def prompts(self, split: str) -> list[str]:
         """The split's inputs, each in the prompt template."""
-        return [template.fill(self.frame.prompt, row) for row in self.splits[split]]
+        return [self.frame.fill(row) for row in self.splits[split]]
 
     def targets(self, split: str) -> list[str]:
         """The reference outputs of the split."""
@@ -94,50 +112,97 @@ class Task:
         """Score the outputs for a split's rows, in their order."""
         return self._metric.score(outputs, self.targets(split), self.splits[split])
 
+    @property
+    def is_mean(self) -> bool:
+        """Whether the score of a split is the mean of the scores of its rows."""
+        return self._metric.is_mean
+
     def rewards(self, split: str, indices: list[int], outputs: list[str]) -> np.ndarray:
         """The score of each output alone, for the rows of a split at `indices`."""
         rows = [self.splits[split][i] for i in indices]
         return self._metric.each(outputs, [template.fill(self.target, row) for row in rows], rows)
 
 
-def load_task(spec: str, rows: int | None = None) -> Task:
-    """Load the task from a YAML file, a folder with task.yaml, or a shipped one's name (`lab:math`).
+def load_task(spec: str, rows: int | None = None, data: str | None = None, chat: bool | None = None) -> Task:
+    """Load the task from a YAML file, a folder with task.yaml, or by its name (`lab:math`, `gsm8k`, `lm-eval:piqa`).
 
-    rows: keep at most so many rows of each of validation and test (the first ones).
+    rows: keep at most so many rows of each of validation and test (the first ones). data: the folder with the files of
+    a task that has its data from the hub. chat: over what the task says of the chat template.
     Raises UserError: no such task, a missing or unknown key, bad JSON, a row without a field, an empty split,
     an input that stands in two splits.
     """
-    path = Path(resolve(spec, "tasks"))
-    path = path / "task.yaml" if path.is_dir() else path
-    settings = _read_yaml(path, spec)
-    where = str(path)
-    for name in ("prompt", "target", "metric"):
-        if name not in settings:
-            raise UserError(f"{where}: the key '{name}' is missing")
-    unknown = sorted(set(settings) - _KEYS)
-    if unknown:
-        raise UserError(f"{where}: unknown key '{unknown[0]}': known are {', '.join(sorted(_KEYS))}")
-    prompt, target = _text(settings, "prompt", where), _text(settings, "target", where)
-    splits = _read_splits(settings, path, template.fields(prompt), template.fields(target))
+    if tasks.is_known(spec):
+        settings, splits, judge = tasks.load(spec, Path(data) if data else None)
+        where = spec
+    elif data:
+        raise UserError(f"--data is for {', '.join(tasks.NAMES)} and lm-eval:NAME: {spec} names its own files")
+    else:
+        settings, splits, judge, where = _read_folder(spec)
+    if chat is not None:
+        settings = {**settings, "chat": chat}
+    _check_settings(settings, where)
+    _check_splits(splits, template.fields(settings["prompt"]), where)
     if rows is not None:
         splits = {name: part if name == "train" else part[:rows] for name, part in splits.items()}
     frame = Frame(
-        prompt, tuple(_texts(settings, "stop", where)), _limit(settings, where), _completions(settings, target, where)
+        settings["prompt"],
+        tuple(_texts(settings, "stop", where)),
+        settings.get("max_new_tokens", 64),
+        _completions(settings, where),
+        settings.get("chat", False),
     )
-    judge = metric(_text(settings, "metric", where), settings.get("pattern"), str(path.parent.resolve()))
     task = Task(
-        settings.get("name") or path.parent.name,
+        settings["name"],
         splits,
         frame,
-        target,
+        settings["target"],
         settings["metric"],
         settings.get("description") or "",
         _fingerprint(settings, splits),
         judge,
     )
-    if frame.choices and (missing := set(task.targets("train") + task.targets("validation")) - set(frame.choices)):
-        raise UserError(f"{where}: the target {sorted(missing)[0]!r} is not among the choices")
+    for split in ("train", "validation"):
+        for row, target in zip(splits[split], task.targets(split), strict=True):
+            if frame.choices and target not in frame.options(row):
+                raise UserError(f"{where}: the target {target!r} is not among the choices")
     return task
+
+
+def _read_folder(spec: str) -> tuple[dict, Splits, Metric, str]:
+    path = Path(resolve(spec, "tasks"))
+    path = path / "task.yaml" if path.is_dir() else path
+    settings, where = _read_yaml(path, spec), str(path)
+    _check_settings(settings, where)
+    judge = metric(settings["metric"], settings.get("pattern"), str(path.parent.resolve()))
+    splits = _read_splits(settings, path, template.fields(settings["prompt"]), template.fields(settings["target"]))
+    return {**settings, "name": settings.get("name") or path.parent.name}, splits, judge, where
+
+
+def _check_settings(settings: dict, where: str) -> None:
+    for name in ("prompt", "target", "metric"):
+        if name not in settings:
+            raise UserError(f"{where}: the key '{name}' is missing")
+        if not isinstance(settings[name], str):
+            raise UserError(f"{where}: '{name}' must be a text")
+    unknown = sorted(set(settings) - _KEYS)
+    if unknown:
+        raise UserError(f"{where}: unknown key '{unknown[0]}': known are {', '.join(sorted(_KEYS))}")
+    limit = settings.get("max_new_tokens", 64)
+    if not isinstance(limit, int) or limit < 1:
+        raise UserError(f"{where}: 'max_new_tokens' must be a whole number from 1")
+    if not isinstance(settings.get("chat", False), bool):
+        raise UserError(f"{where}: 'chat' must be true or false")
+
+
+def _check_splits(splits: Splits, inputs: list[str], where: str) -> None:
+    seen: dict[tuple, str] = {}
+    for name, rows in splits.items():
+        if not rows:
+            raise UserError(f"{where}: the {name} split is empty")
+        for row in rows:
+            given = tuple(str(row[field]) for field in inputs)
+            if seen.setdefault(given, name) != name:
+                raise UserError(f"{where}: an input stands in both {seen[given]} and {name}: {' | '.join(given)!r}")
 
 
 def _read_yaml(path: Path, spec: str) -> dict:
@@ -155,12 +220,6 @@ def _read_yaml(path: Path, spec: str) -> dict:
     return settings
 
 
-def _text(settings: dict, name: str, where: str) -> str:
-    if not isinstance(settings[name], str):
-        raise UserError(f"{where}: '{name}' must be a text")
-    return settings[name]
-
-
 def _texts(settings: dict, name: str, where: str) -> list[str]:
     values = settings.get(name) or []
     values = [values] if isinstance(values, str) else values
@@ -169,72 +228,36 @@ def _texts(settings: dict, name: str, where: str) -> list[str]:
     return values
 
 
-def _limit(settings: dict, where: str) -> int:
-    limit = settings.get("max_new_tokens", 64)
-    if not isinstance(limit, int) or limit < 1:
-        raise UserError(f"{where}: 'max_new_tokens' must be a whole number from 1")
-    return limit
-
-
-def _completions(settings: dict, target: str, where: str) -> tuple[str, ...]:
-    choices = _texts(settings, "choices", where)
-    holes = template.fields(target)
+def _completions(settings: dict, where: str) -> tuple[str, ...] | str:
+    choices, target = settings.get("choices"), settings["target"]
+    if isinstance(choices, str) and choices.isidentifier():
+        return choices
+    choices, holes = _texts(settings, "choices", where), template.fields(target)
     if choices and len(holes) != 1:
         raise UserError(f"{where}: with choices, 'target' needs exactly one {{field}}")
     return tuple(template.fill(target, {holes[0]: choice}) for choice in choices)
 
 
-def _read_splits(settings: dict, path: Path, inputs: list[str], outputs: list[str]) -> dict[str, list[dict]]:
+def _read_splits(settings: dict, path: Path, inputs: list[str], outputs: list[str]) -> Splits:
+    needed = inputs + outputs
+    needed += [settings["choices"]] if isinstance(settings.get("choices"), str) else []
+    for name in ("data", *SPLITS):
+        if not isinstance(settings.get(name, ""), str):
+            raise UserError(f"{path}: '{name}' must be a text")
     if "data" in settings:
-        rows = _read_rows(path.parent / _text(settings, "data", str(path)), inputs + outputs)
-        splits = {name: [] for name in SPLITS}
-        for row in rows:
-            splits[_split_of(row, inputs)].append(row)
-    else:
-        splits = {}
-        for name in SPLITS:
-            if name not in settings:
-                raise UserError(f"{path}: the key '{name}' is missing (or give one file as 'data')")
-            splits[name] = _read_rows(path.parent / _text(settings, name, str(path)), inputs + outputs)
-    seen: dict[tuple, str] = {}
-    for name, rows in splits.items():
-        if not rows:
-            raise UserError(f"{path}: the {name} split is empty")
-        for row in rows:
-            given = tuple(str(row[field]) for field in inputs)
-            if seen.setdefault(given, name) != name:
-                raise UserError(f"{path}: an input stands in both {seen[given]} and {name}: {' | '.join(given)!r}")
-    return splits
+        splits: Splits = {name: [] for name in SPLITS}
+        for row in read_rows(path.parent / settings["data"], needed):
+            splits[_split_of(share(row, inputs))].append(row)
+        return splits
+    for name in SPLITS:
+        if name not in settings:
+            raise UserError(f"{path}: the key '{name}' is missing (or give one file as 'data')")
+    return {name: read_rows(path.parent / settings[name], needed) for name in SPLITS}
 
 
-def _read_rows(path: Path, needed: list[str]) -> list[dict]:
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-            lines = file.read().split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} can't be read: {error}") from error
-    return [parse_row(line, needed, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
-
-
-def parse_row(line: str, needed: list[str], where: str) -> dict:
-    """One JSONL line as a row that has the needed fields. Raises UserError that says where it went wrong."""
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where}: bad JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: a row must be a JSON object")
-    for field in needed:
-        if field not in row:
-            raise UserError(f"{where}: the field '{field}' is missing")
-    return row
-
-
-def _split_of(row: dict, inputs: list[str]) -> str:
-    """80 / 10 / 10 by a hash of the input, so that a row never moves when others are added."""
-    text = "\x1f".join(str(row[field]) for field in inputs)
-    bucket = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) / 2**32
-    return "train" if bucket < 0.8 else "validation" if bucket < 0.9 else "test"
+def _split_of(place: float) -> str:
+    """80 / 10 / 10."""
+    return "train" if place < 0.8 else "validation" if place < 0.9 else "test"
 
 
 def _fingerprint(settings: dict, splits: dict) -> str:

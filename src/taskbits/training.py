@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 
 from taskbits.model import Model
-from taskbits.task import Task
+from taskbits.predict import asked
+from taskbits.rows import Row
+from taskbits.task import Frame, Task
 
 Progress = Callable[[int, int], None]
 Weights = dict[str, torch.Tensor]
@@ -19,14 +21,14 @@ def batches(model: Model, task: Task, size: int, count: int, seed: int) -> Itera
 
     Rows are prompt, reference output and end token, in an order shuffled by `seed` and again for each pass.
     """
-    prompts, targets = task.prompts("train"), task.targets("train")
+    rows, targets = task.splits["train"], task.targets("train")
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []
     for _ in range(count):
         while len(order) < size:
-            order += torch.randperm(len(prompts), generator=generator).tolist()
+            order += torch.randperm(len(rows), generator=generator).tolist()
         chosen, order = order[:size], order[size:]
-        yield example_batch(model, [(prompts[i], targets[i]) for i in chosen], ends=not task.frame.choices)
+        yield example_batch(model, task.frame, [(rows[i], targets[i]) for i in chosen], ends=not task.frame.choices)
 
 
 def cross_entropies(
@@ -57,10 +59,11 @@ def train(
         optimizer.zero_grad()
 
 
-def example_batch(model: Model, examples: list[tuple[str, str]], ends: bool) -> tuple[torch.Tensor, ...]:
-    """Token ids, attention mask and labels of (prompt, output) pairs; `ends`: with the end token behind each."""
+def example_batch(model: Model, frame: Frame, examples: list[tuple[Row, str]], ends: bool) -> tuple[torch.Tensor, ...]:
+    """Token ids, attention mask and labels of (row, output) pairs; `ends`: with the end token behind each."""
     rows = []
-    for prompt, target in examples:
+    prompts = asked(model, frame, [row for row, _ in examples])
+    for prompt, (_, target) in zip(prompts, examples, strict=True):
         before = model.tokenizer(prompt).input_ids
         whole = model.tokenizer(prompt + target).input_ids + ([model.end] if ends else [])
         # A tokenizer may join the prompt's last characters with the target's first: what differs is target.

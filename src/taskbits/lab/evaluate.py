@@ -21,8 +21,7 @@ STEPS = 300
 
 def score(model, task, before: str = "") -> float:
     """The score on the first validation rows, with a text before each prompt."""
-    outputs = predict(model, task.frame, [before + prompt for prompt in task.prompts("validation")])
-    return task.score("validation", outputs).value
+    return task.score("validation", predict(model, task.frame, task.splits["validation"], before)).value
 
 
 def few_shot(model, task) -> float:

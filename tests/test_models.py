@@ -1,0 +1,156 @@
+"""Models and tokenizers of other kinds than the laboratory's: all that is promised of a program holds for them, too."""
+
+import io
+import json
+import runpy
+import sys
+
+import pytest
+import tokenizers
+import torch
+import transformers
+from conftest import nothing, write_task
+
+from taskbits.export import standalone
+from taskbits.methods import method
+from taskbits.model import load_model
+from taskbits.predict import predict
+from taskbits.scoring import outputs, score
+from taskbits.shipped import resolve
+from taskbits.task import Frame, load_task
+
+SMALL = dict(
+    hidden_size=24,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    max_position_embeddings=512,
+    bos_token_id=0,
+    eos_token_id=0,
+    pad_token_id=0,
+)
+GROUPED = dict(SMALL, num_key_value_heads=1, head_dim=12)
+CHAT = (
+    "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def spaced_tokenizer():
+    """A tokenizer that puts a space before any text, as sentencepiece does, and no token for its beginning."""
+    words = sorted(set("Q: after comes A: Q A : \n".split(" ")) | {str(n) for n in range(10)} | set("QA:<>userasitn "))
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<unk>", *(f"▁{w}" for w in words if w), *words, "▁"])}
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
+        [
+            tokenizers.pre_tokenizers.Split("\n", "isolated"),
+            tokenizers.pre_tokenizers.Metaspace(prepend_scheme="first"),
+        ]
+    )
+    inner.decoder = tokenizers.decoders.Metaspace(prepend_scheme="first")
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", eos_token="<pad>", unk_token="<unk>"
+    )
+
+
+def lab_tokenizer():
+    return transformers.AutoTokenizer.from_pretrained(resolve("lab:random", "models"))
+
+
+def llama(tokenizer, **more):
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=len(tokenizer), **{**SMALL, **more}))
+
+
+def gemma(tokenizer):
+    config = transformers.Gemma3TextConfig(
+        vocab_size=len(tokenizer),
+        sliding_window=8,
+        layer_types=["sliding_attention", "full_attention"],
+        **{**GROUPED, "query_pre_attn_scalar": 12},
+    )
+    return transformers.Gemma3ForCausalLM(config)
+
+
+def mistral(tokenizer):
+    config = transformers.MistralConfig(vocab_size=len(tokenizer), sliding_window=8, **GROUPED)
+    return transformers.MistralForCausalLM(config)
+
+
+def gpt2(tokenizer):
+    config = transformers.GPT2Config(
+        vocab_size=len(tokenizer), n_embd=24, n_layer=2, n_head=2, n_positions=512, bos_token_id=0, eos_token_id=0
+    )
+    return transformers.GPT2LMHeadModel(config)
+
+
+KINDS = {
+    "grouped heads": (lab_tokenizer, lambda t: llama(t, num_key_value_heads=1), {}),
+    "bfloat16 in shards": (
+        lab_tokenizer,
+        lambda t: llama(t, tie_word_embeddings=False).bfloat16(),
+        {"max_shard_size": "60KB"},
+    ),
+    "sliding windows, tied": (lab_tokenizer, gemma, {}),
+    "one sliding window": (lab_tokenizer, mistral, {}),
+    "learned positions": (lab_tokenizer, gpt2, {}),
+    "a tokenizer that adds a space": (spaced_tokenizer, llama, {}),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def folder(request, tmp_path_factory):
+    make_tokenizer, make_model, how = KINDS[request.param]
+    path = tmp_path_factory.mktemp("model")
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = CHAT
+    torch.manual_seed(3)
+    make_model(tokenizer).save_pretrained(path, **how)
+    tokenizer.save_pretrained(path)
+    assert not how or len(list(path.glob("*.safetensors"))) > 1
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def odd(folder):
+    return load_model(folder)
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_generation_equals_one_call_per_input(odd, count):
+    """With a start of at least sixteen tokens that all share, and without."""
+    rows = [{"text": f"Q: after {n} comes A: {n + 1} " * count + f"Q: after {n}"} for n in (1, 11, 111)]
+    rows += [{"text": "Q: after 1 comes A: 2 " * count + "Q: " * n} for n in (1, 4)]
+    for given in (rows, rows[-2:]):
+        plain = []
+        for row in given:
+            tokens = odd.tokenizer(row["text"], return_tensors="pt").input_ids
+            with torch.no_grad():
+                written = odd.lm.generate(tokens, max_new_tokens=12, do_sample=False)[0]
+            texts = odd.tokenizer.batch_decode([tokens[0], written], skip_special_tokens=True)
+            plain.append(texts[1][len(texts[0]) :])
+        assert predict(odd, Frame("{text}", (), 12), given) == plain
+
+
+@pytest.mark.parametrize("changes", [{}, {"chat": True}, {"choices": [str(n) for n in range(99)], "chat": True}])
+def test_the_standalone_file_writes_what_scoring_saw(folder, odd, tmp_path, monkeypatch, capsys, changes):
+    task = load_task(write_task(tmp_path / "task", **changes))
+    with odd.preserved():
+        program = method("few-shot").fit(odd, task, {"k": 2, "tries": 1}, 0, nothing).program
+    scored = score(program.to_bytes(), odd, task, ["test"])
+    assert scored.outputs["test"] == outputs(program, odd, task.splits["test"])
+    file = tmp_path / "alone.py"
+    file.write_bytes(standalone(program, odd.dtype))
+    assert file.stat().st_size == scored.bytes
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in task.splits["test"]))
+    monkeypatch.setattr(sys, "argv", [str(file), "--model", folder, "--input", str(tmp_path / "in.jsonl")])
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    with odd.preserved():  # the file may change torch's names for number types
+        runpy.run_path(str(file))
+    written = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert written == scored.outputs["test"]
+
+
+def test_both_states_have_fingerprints_of_their_own(folder, odd):
+    random = [load_model(folder, "random", seed) for seed in (0, 0, 1)]
+    prints = [model.fingerprint for model in (odd, *random)]
+    assert prints[1] == prints[2] and len(set(prints)) == 3

@@ -1,0 +1,107 @@
+"""The tasks that come by name: their data, and answers scored as the field does."""
+
+import gzip
+import json
+
+import pytest
+
+from taskbits.errors import UserError
+from taskbits.task import load_task
+from taskbits.tasks import gsm8k
+
+STEPS = "She sold 48/2 = <<48/2=24>>24 clips.\n#### {}"
+
+
+def write_problems(folder, count=60):
+    folder.mkdir(parents=True)
+    rows = [{"question": f"What is {n} + 1?", "answer": STEPS.format(n + 1)} for n in range(count)]
+    for name, part in (("train.jsonl.gz", rows[10:]), ("test.jsonl", rows[:10])):
+        text = "".join(json.dumps(row) + "\n" for row in part)
+        (gzip.open if name.endswith("gz") else open)(folder / name, "wt").write(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "output, answer, strict, flexible",
+    [
+        ("so\n#### 1,234", "1234", 1, 1),
+        ("so\n#### 1234 dollars", "1,234", 1, 1),
+        ("so\n#### 1234.", "1234", 0, 1),  # the data set's own rule keeps the full stop
+        ("so\n#### $1234", "1234", 0, 1),
+        ("####1234", "1234", 0, 1),
+        ("The answer is $1,234.00", "1234", 0, 0),
+        ("first 1234, then 5", "1234", 0, 0),
+        ("#### 1234 and then 5", "1234", 1, 0),
+        ("It is -7.", "-7", 0, 1),
+        ("nothing", "7", 0, 0),
+        ("", "7", 0, 0),
+    ],
+)
+def test_both_rules_of_gsm8k(output, answer, strict, flexible):
+    found = gsm8k.score(output, {"answer": STEPS.format(answer)})
+    assert found == {"strict": strict, "flexible": flexible}
+
+
+def test_gsm8k_holds_some_of_train_out_and_reports_both_rules(tmp_path):
+    write_problems(tmp_path / "data" / "gsm8k")
+    task = load_task("gsm8k", data=str(tmp_path / "data"))
+    assert [len(task.splits[name]) for name in ("train", "validation", "test")] == [47, 3, 10]
+    assert task.fingerprint == load_task("gsm8k", data=str(tmp_path / "data" / "gsm8k")).fingerprint
+    assert task.targets("test")[0] == " She sold 48/2 = 24 clips.\n#### 1"
+    scored = task.score("test", task.targets("test")[:5] + ["I say 6", "#### 9", "7", "8.", "10"])
+    assert scored.value == 0.5 and scored.also == {"strict": 0.5, "flexible": 0.7}
+
+
+def write_captions(folder, languages=("en", "fr")):
+    folder.mkdir()
+    for language in languages:
+        for split, numbers in (("train", range(9)), ("val", range(8, 12)), ("test_2016_flickr", range(11, 15))):
+            text = "".join(f"{language} caption, number {n}\n" for n in numbers)
+            gzip.open(folder / f"{split}.{language}.gz", "wt").write(text)
+    return str(folder)
+
+
+def test_translation_reports_both_metrics_with_their_signatures(tmp_path):
+    task = load_task("translation", data=write_captions(tmp_path / "data"))
+    assert [len(task.splits[name]) for name in ("train", "validation", "test")] == [8, 3, 4]  # without repetitions
+    scored = task.score("test", [text.replace("caption", "mot") for text in task.targets("test")])
+    assert 0 < scored.value < 1 and scored.value == pytest.approx(scored.also["bleu"])
+    assert 0 < scored.also["chrf"] < 1
+    assert "tok:13a" in scored.also["bleu signature"] and "nc:6" in scored.also["chrf signature"]
+
+
+def test_data_that_is_not_there_is_one_clear_line(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for data, message in (
+        (str(tmp_path / "empty"), "holds train.jsonl or train.jsonl.gz: name another folder with --data"),
+        (str(tmp_path / "none"), "no such folder"),
+        (None, "openai/gsm8k can't be had from the hub .* name a folder with its files with --data"),
+    ):
+        with pytest.raises(UserError, match=message) as error:
+            load_task("gsm8k", data=data)
+        assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="train.en has 9 lines and train.fr 1"):
+        folder = write_captions(tmp_path / "odd")
+        gzip.open(tmp_path / "odd" / "train.fr.gz", "wt").write("une\n")
+        load_task("translation", data=folder)
+    with pytest.raises(UserError, match="names its own files"):
+        load_task("lab:math", data=str(tmp_path))
+
+
+def test_measured_from_the_command_line(tmp_path, model_folder, taskbits):
+    """With --data and --rows; what was written can be scored again by others."""
+    write_problems(tmp_path / "gsm8k")
+    out = tmp_path / "study"
+    options = ["--data", tmp_path, "--rows", 3, "--methods", "zero-shot", "--out", out]
+    result = taskbits("measure", "--model", model_folder, "--task", "gsm8k", *options)
+    assert result.returncode == 0, result.stderr
+    info = json.loads((out / "study.json").read_text())
+    assert info["data"] == str(tmp_path) and info["chat"] is None
+    (written,) = (out / "outputs").glob("*.test.jsonl")
+    outputs = [json.loads(line) for line in written.read_text().splitlines()]
+    task = load_task("gsm8k", 3, str(tmp_path))
+    assert len(outputs) == 3
+    recorded = taskbits("frontier", out, "--json")
+    assert json.loads(recorded.stdout)[0]["test"] == task.score("test", outputs).value
+    result = taskbits("measure", "--model", model_folder, "--task", "gsm8k", "--chat", *options[:-1], tmp_path / "chat")
+    assert result.returncode == 2 and "has no chat template: measure the task without --chat" in result.stderr
