@@ -3,16 +3,19 @@
 import pytest
 import torch
 
+from taskbits import engine
 from taskbits.errors import UserError
+from taskbits.model import load_model
 from taskbits.predict import predict
 from taskbits.task import Frame
 
+LENGTHS = [1, 7, 3, 12, 2, *range(13, 28)]  # as many rows as begin in float32
 SHARED = "A long beginning that all prompts share, so that it is computed once. " * 3
 
 
 @pytest.mark.parametrize("shared", ["", SHARED])
 def test_generation_equals_one_call_per_input(model, shared):
-    prompts = [f"{shared}{'word ' * n}and" for n in (1, 7, 3, 12, 2)]
+    prompts = [f"{shared}{'word ' * n}and" for n in LENGTHS]
     plain = []
     for prompt in prompts:
         tokens = model.tokenizer(prompt, return_tensors="pt")
@@ -27,7 +30,7 @@ def test_generation_equals_one_call_per_input(model, shared):
 
 @pytest.mark.parametrize("shared", ["", SHARED])
 def test_choice_equals_the_likelihood_of_the_whole_text(model, shared):
-    prompts = [f"{shared}{'word ' * n}is" for n in (1, 7, 3, 12, 2)]
+    prompts = [f"{shared}{'word ' * n}is" for n in LENGTHS]
     choices = (" red", " red wine", " green and blue", " green", " 12345", " 12")
     plain = []
     for prompt in prompts:
@@ -43,3 +46,20 @@ def test_choice_equals_the_likelihood_of_the_whole_text(model, shared):
 def test_an_input_longer_than_the_context_is_named(model):
     with pytest.raises(UserError, match=r"context has 512.*unusual end"):
         predict(model, Frame("{text}"), [{"text": "short"}, {"text": "word " * 600 + "unusual end"}])
+
+
+@pytest.mark.parametrize("choices", [(), (" one", " two", " three")])
+def test_what_float32_cannot_tell_float64_decides(model_folder, monkeypatch, choices):
+    """Whether nothing is clear in float32 or everything: the outputs and the weights stay the same."""
+    model = load_model(model_folder)
+    rows = [{"text": "word " * n + "and"} for n in LENGTHS]
+    frame = Frame("{text}", (), 9, choices)
+    monkeypatch.setattr(engine, "pays", lambda lm, rows: False)
+    exact = predict(model, frame, rows)
+    monkeypatch.undo()
+    before = {name: weight.clone() for name, weight in model.lm.state_dict().items()}
+    for factor in (0.0, 1e9):  # everything is clear, nothing is
+        monkeypatch.setattr(engine, "drift", lambda a, b, factor=factor: factor)
+        assert predict(model, frame, rows) == exact or factor == 0.0
+    assert all(torch.equal(weight, before[name]) for name, weight in model.lm.state_dict().items())
+    assert model.dtype == "float64"

@@ -1,12 +1,14 @@
 """Rows of tokens through a causal LM, fast: what they share is computed and kept once, what has ended leaves.
 
 Deals in token ids and knows nothing of texts, tasks or programs. In float64 none of what it does changes which token
-is the likeliest.
+is the likeliest; most of it is computed in float32, and again in float64 where that could make a difference.
 """
 
 import copy
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import psutil
 import torch
@@ -18,6 +20,8 @@ _BATCH_ROWS = 128
 _SHARED = 16  # a shorter shared start is not worth a cache
 _SCORES = 2**24  # attention scores that are held at a time
 _ROOM = 64  # tokens by which a cache grows
+PROBE = 4  # rows that are computed in both precisions
+_SINGLE, _DOUBLE = torch.float32, torch.float64  # a decoder may change what torch's names stand for
 _OURS = "taskbits"  # name of `_attend` among the implementations of attention
 
 Advance = Callable[[int], None]
@@ -92,51 +96,121 @@ def generate(
 ) -> list[list[int]]:
     """What the model writes after each row, greedily or sampled: up to an end token, to `limit` tokens, or to where
     `ended(written)` is true. `advance(n)` is called when n more rows are done.
+
+    A model in float64 writes greedily in float32 as long as its choice is clear (`drift`); a row in which it is not
+    goes on in float64 from there.
     """
-    start = Start(lm, rows)
-    written: list[list[int]] = [[] for _ in rows]
-    how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sample else {"do_sample": False}
-
-    def write(batch: list[int]) -> None:
-        pad, width = lm.generation_config.pad_token_id or 0, max(len(rows[i]) for i in batch)
-        gaps = [[pad] * (width - len(rows[i])) for i in batch]
-        ids = [rows[i][: start.length] + gap + rows[i][start.length :] for i, gap in zip(batch, gaps, strict=True)]
-        real = [[1] * start.length + [0] * len(gap) + [1] * (width - start.length - len(gap)) for gap in gaps]
-        real = torch.tensor(real, dtype=torch.bool, device=lm.device)
-
-        def steps(lm, tokens, logits_processor, generation_config, **_):
-            """The loop itself; around it, `generate` prepares what the model's generation config asks for."""
-            ends = {end for end in _listed(generation_config.eos_token_id) if end is not None}
-            reading, alive = Reading(lm, start, len(batch)), list(batch)
-            logits = reading.read(tokens[:, start.length :], real[:, start.length :], 1)
-            for step in range(limit):
-                # As the library does it, so that ties break in the same way.
-                scores = logits_processor(tokens, logits[:, -1].to(torch.float32))
-                new = torch.multinomial(scores.softmax(-1), 1)[:, 0] if sample else scores.argmax(-1)
-                stays = []
-                for at, (i, token) in enumerate(zip(alive, new.tolist(), strict=True)):
-                    written[i].append(token)
-                    if token not in ends and not ended(written[i]):
-                        stays.append(at)
-                if step + 1 == limit:
-                    break
-                if len(stays) < len(alive):
-                    advance(len(alive) - len(stays))
-                    alive = [alive[at] for at in stays]
-                    if not alive:
-                        break
-                    reading.keep(stays)
-                    tokens, new = tokens[stays], new[stays]
-                tokens = torch.cat([tokens, new[:, None]], 1)
-                logits = reading.read(new[:, None], torch.ones_like(new[:, None], dtype=torch.bool), 1)
-            advance(len(alive))
-
-        tokens = torch.tensor(ids, device=lm.device)
-        lm.generate(tokens, attention_mask=real.long(), max_new_tokens=limit, custom_generate=steps, **how)
-
-    for batch in batches(lm, start, rows, limit):
-        write(batch)
+    start, written = Start(lm, rows), [[] for _ in rows]
+    write = functools.partial(_write, lm, rows, written, limit, ended, sample, advance)
+    left = batches(lm, start, rows, limit)
+    doubtful: list[int] = []
+    if pays(lm, len(rows)) and not sample:
+        probe = rows[:: len(rows) // PROBE][:PROBE]
+        exact = _last_logits(lm, start, probe)
+        with single(lm):
+            quick = Start(lm, rows)
+            band = drift(exact, _last_logits(lm, quick, probe))
+            # A model that is hardly ever sure (one at random) had better begin in float64.
+            while left and len(doubtful) <= sum(map(bool, written)) / 2:
+                doubtful += write(quick, left.pop(0), band)
+    again = batches(lm, start, [rows[i] + written[i] for i in doubtful], limit)
+    for batch in [*([doubtful[at] for at in some] for some in again), *left]:
+        write(start, batch, 0.0)
     return written
+
+
+def _write(
+    lm: transformers.PreTrainedModel,
+    rows: list[list[int]],
+    written: list[list[int]],
+    limit: int,
+    ended: Callable[[list[int]], bool],
+    sample: bool,
+    advance: Advance,
+    start: Start,
+    batch: list[int],
+    band: float,
+) -> list[int]:
+    """Write on in the rows of a batch. Returns those that were left where two tokens were nearer than `band`."""
+    whole = [rows[i] + written[i] for i in batch]
+    pad, width = lm.generation_config.pad_token_id or 0, max(map(len, whole))
+    gaps = [[pad] * (width - len(row)) for row in whole]
+    ids = [row[: start.length] + gap + row[start.length :] for row, gap in zip(whole, gaps, strict=True)]
+    real = torch.tensor(
+        [[True] * start.length + [False] * len(gap) + [True] * (width - start.length - len(gap)) for gap in gaps]
+    )
+    doubtful: list[int] = []
+
+    def steps(lm, tokens, logits_processor, generation_config, **_):
+        """The loop itself; around it, `generate` prepares what the model's generation config asks for."""
+        ends = {end for end in _listed(generation_config.eos_token_id) if end is not None}
+        reading, alive = Reading(lm, start, len(batch)), list(batch)
+        new, new_real = tokens[:, start.length :], real.to(lm.device)[:, start.length :]
+        while alive:
+            # As the library does it, so that ties break in the same way.
+            scores = logits_processor(tokens, reading.read(new, new_real, 1)[:, -1].to(torch.float32))
+            new = torch.multinomial(scores.softmax(-1), 1)[:, 0] if sample else scores.argmax(-1)
+            best = scores.topk(2).values if band else torch.zeros(len(alive), 2)
+            unclear = (best[:, 0] - best[:, 1] < band).tolist()
+            stays = []
+            for at, (i, token) in enumerate(zip(alive, new.tolist(), strict=True)):
+                if unclear[at]:
+                    doubtful.append(i)
+                    continue
+                written[i].append(token)
+                if token in ends or len(written[i]) == limit or ended(written[i]):
+                    advance(1)
+                else:
+                    stays.append(at)
+            if 0 < len(stays) < len(alive):
+                reading.keep(stays)
+                tokens, new = tokens[stays], new[stays]
+            alive = [alive[at] for at in stays]
+            new = new[:, None]
+            tokens, new_real = torch.cat([tokens, new], 1) if alive else tokens, torch.ones_like(new, dtype=torch.bool)
+
+    how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sample else {"do_sample": False}
+    tokens = torch.tensor(ids, device=lm.device)
+    mask = real.long().to(lm.device)
+    lm.generate(tokens, attention_mask=mask, max_new_tokens=limit, custom_generate=steps, **how)
+    return doubtful
+
+
+def _last_logits(lm: transformers.PreTrainedModel, start: Start, rows: list[list[int]]) -> torch.Tensor:
+    found = []
+    for row in rows:
+        tokens = torch.tensor([row[start.length :]], device=lm.device)
+        found.append(Reading(lm, start, 1).read(tokens, torch.ones_like(tokens, dtype=torch.bool), 1)[0, -1])
+    return torch.stack(found)
+
+
+def pays(lm: transformers.PreTrainedModel, rows: int) -> bool:
+    """Whether so many rows are worth beginning in float32."""
+    return lm.dtype == _DOUBLE and rows >= 4 * PROBE
+
+
+def drift(exact: torch.Tensor, quick: torch.Tensor) -> float:
+    """How near two figures that are computed in float32 may be until one can't tell which is larger in float64.
+
+    A hundred times the largest difference between the two ways to compute some of them.
+    """
+    return 100 * float((exact - quick).abs().max())
+
+
+@contextmanager
+def single(lm: transformers.PreTrainedModel) -> Iterator[None]:
+    """Compute in float32 inside; afterwards the weights are what they were, to the last bit."""
+    slots = [
+        slot for module in lm.modules() for part in (module._parameters, module._buffers) for slot in part.values()
+    ]
+    kept = {id(slot): (slot, slot.data) for slot in slots if slot is not None and slot.dtype == _DOUBLE}
+    for slot, data in kept.values():
+        slot.data = data.to(_SINGLE)
+    try:
+        yield
+    finally:
+        for slot, data in kept.values():
+            slot.data = data
 
 
 def batches(

@@ -45,7 +45,7 @@ def asked(model: Model, frame: Frame, rows: list[Row], prefix: str = "") -> list
     return [model.chat(prompt) for prompt in prompts] if frame.chat else prompts
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _generate(model: Model, prompts: list[str], frame: Frame, advance: Advance, sample: bool) -> list[str]:
     ids = [model.tokenizer(prompt).input_ids for prompt in prompts]
     _check_context(model, prompts, [len(row) + frame.max_new_tokens for row in ids])
@@ -93,14 +93,27 @@ def likelihoods(model: Model, frame: Frame, rows: list[Row], targets: list[str],
 
 def _choose(model: Model, prompts: list[str], options: list[tuple[str, ...]], advance: Advance) -> list[str]:
     """For each prompt the choice c with the largest p(prompt + c): the prompt's own share is the same for all."""
-    found = _surprisals(model, prompts, options, advance)
-    return [
-        min(zip(choices, row, strict=True), key=lambda pair: pair[1][0])[0]
-        for choices, row in zip(options, found, strict=True)
-    ]
+    costs: list[list[float]] = []
+    again = list(range(len(prompts)))
+    if engine.pays(model.lm, len(prompts)):
+        with engine.single(model.lm):
+            costs = _costs(model, prompts, options)
+        few = _costs(model, prompts[: engine.PROBE], options[: engine.PROBE])
+        band = max(engine.drift(*map(torch.tensor, pair)) for pair in zip(few, costs, strict=False))
+        nearest = [sorted(row)[:2] for row in costs]
+        again = [i for i, two in enumerate(nearest) if len(two) == 2 and two[1] - two[0] < band]
+        advance(len(prompts) - len(again))
+    exact = _costs(model, [prompts[i] for i in again], [options[i] for i in again], advance)
+    costs = [dict(zip(again, exact, strict=True)).get(i) or costs[i] for i in range(len(prompts))]
+    return [choices[row.index(min(row))] for choices, row in zip(options, costs, strict=True)]
 
 
-@torch.inference_mode()
+def _costs(model: Model, prompts: list[str], options: list, advance: Advance = lambda n: None) -> list[list[float]]:
+    """The surprisal of each option, in nats."""
+    return [[cost for cost, _, _ in row] for row in _surprisals(model, prompts, options, advance)] if prompts else []
+
+
+@torch.no_grad()
 def _surprisals(
     model: Model,
     prompts: list[str],
