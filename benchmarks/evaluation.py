@@ -2,12 +2,12 @@
 
     python benchmarks/evaluation.py [--quick] [--real] [--data DIR]
 
-Plain: `generate` on batches of 16 in the order of the rows, padded on the left, the prompt encoded again in every row, up
-to max_new_tokens or the model's end token; for choices one row for each choice. Ours: `taskbits.predict`. Same model,
-same float64 arithmetic, and the scores must be identical; the plain loop is also timed in float32, as it would be
-run. With lab:posttrained, or with --real SmolLM2-135M-Instruct on GSM8K and AG News. Racing: the programs of a search on
-lab:math, scored in the order in which they were found, on all validation rows and with racing; the frontier that comes
-out is compared. Ends with one JSON line.
+Plain: `generate` on batches of 16 in the order of the rows, padded on the left, the prompt encoded again in every row,
+up to max_new_tokens or the model's end token; for choices one row for each choice. Ours: `taskbits.predict`. The same
+model in float64 for both, and the outputs must be identical; the plain loop is also timed in float32, as it would be
+run. With lab:posttrained, or with --real SmolLM2-135M-Instruct on GSM8K and AG News. Racing: the programs of a search
+on lab:math, in a random order, scored on all validation rows and with racing; the frontier that comes out is compared.
+Ends with one JSON line.
 """
 
 import argparse
