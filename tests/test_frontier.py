@@ -74,6 +74,7 @@ def test_rows_hold_plain_numbers_and_the_interval_of_the_reported_score():
         "settings": {"words": 100},
         "validation": 0.2,
         "test": 0.3,
+        "also": {},
         "interval": [0.25, 0.35],
         "program": "100-0.2.tbp",
     }

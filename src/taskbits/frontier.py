@@ -20,7 +20,7 @@ def envelope(measurements: Iterable[Measurement]) -> list[Measurement]:
 
 
 def rows(measurements: Iterable[Measurement]) -> list[dict]:
-    """The envelope, ready for JSON. `interval` is 95%, of test, or of validation if test is None."""
+    """The envelope, ready for JSON. `interval` is 95%, of test, or of validation if test is None; so is `also`."""
     return [
         {
             "bytes": m.bytes,
@@ -31,6 +31,7 @@ def rows(measurements: Iterable[Measurement]) -> list[dict]:
             "settings": m.settings,
             "validation": m.validation.value,
             "test": m.test.value if m.test else None,
+            "also": (m.test or m.validation).also,
             "interval": [(m.test or m.validation).low, (m.test or m.validation).high],
             "program": f"{m.program}.tbp",
         }

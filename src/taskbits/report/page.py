@@ -124,6 +124,11 @@ def _program(m: Measurement, best: bool) -> Markup:
     facts = {
         "test": _score(m.test) if m.test else "not scored yet",
         "validation": _score(m.validation),
+        **{
+            f"{name}, {split}": value
+            for split, s in (("test", m.test), ("validation", m.validation))
+            for name, value in _beside(s).items()
+        },
         "length": f"{m.bytes:,} bytes = {8 * m.bytes:,} bits",
         "payload": f"{m.payload_bytes:,} bytes{coded}",
         "settings": _settings(m.settings),
@@ -140,6 +145,12 @@ def _program(m: Measurement, best: bool) -> Markup:
         id=f"p-{m.program}",
         class_="program best" if best else "program",
     )
+
+
+def _beside(score: Score | None) -> dict[str, str]:
+    """What is reported beside a score."""
+    also = score.also if score else {}
+    return {name: value if isinstance(value, str) else f"{value:.3f}" for name, value in also.items()}
 
 
 def _content(content: dict) -> list[Markup]:
