@@ -5,9 +5,9 @@
 Plain: `generate` on batches of 16 in the order of the rows, padded on the left, the prompt encoded again in every row,
 up to max_new_tokens or the model's end token; for choices one row for each choice. Ours: `taskbits.predict`. The same
 model in float64 for both, and the outputs must be identical; the plain loop is also timed in float32, as it would be
-run. With lab:posttrained, or with --real SmolLM2-135M-Instruct on GSM8K and AG News. Racing: the programs of a search
-on lab:math, in a random order, scored on all validation rows and with racing; the frontier that comes out is compared.
-Ends with one JSON line.
+run. With lab:posttrained, or with --real SmolLM2-135M-Instruct on GSM8K and AG News. Racing: programs as a search finds
+them on lab:math and lab:instruction, in a random order, decoded and scored on all validation rows and with racing; the
+best score at each length must come out the same. Ends with one JSON line.
 """
 
 import argparse
@@ -23,18 +23,26 @@ from real_model import fetch_model, write_task
 from rich.console import Console
 from rich.table import Table
 
-from taskbits.frontier import envelope
-from taskbits.measure import measure
+from taskbits.methods import method
 from taskbits.methods.few_shot import demonstrations
 from taskbits.model import Model, load_model
 from taskbits.predict import asked, predict
-from taskbits.scoring import Dominated, score
-from taskbits.study import Measurement
+from taskbits.scoring import Dominated, Scored, score
 from taskbits.task import Task, load_task
 
 ROOT = Path(__file__).parent.parent
 BATCH = 16
-FOUND_BY = ["zero-shot", "tiny", "norms", "steer", "lora", "subset"]
+# What a search on the laboratory's pre-trained model comes to try.
+PROGRAMS = [
+    ("zero-shot", {}),
+    *(("few-shot", {"k": k, "tries": 1}) for k in (1, 2, 4)),
+    *(("subset", {"n": n, "tries": 1, "rate": 3e-4}) for n in (4, 16)),
+    *(
+        (way, {"bytes": size, "objective": "loss", "steps": 60})
+        for way in ("tiny", "steer", "norms", "lora", "lora-xs")
+        for size in (32, 128, 512, 1024)
+    ),
+]
 
 
 @torch.inference_mode()
@@ -98,30 +106,45 @@ def compare(model: Model, task: Task, prefix: str) -> dict:
     }
 
 
-def race(budget: float, rows: int | None, folder: str) -> dict:
-    """A search's programs scored in full and with racing."""
-    measure("lab:pretrained", "lab:math", folder, methods=FOUND_BY, budget=budget, rows=rows, race=False)
-    study = measure("lab:pretrained", "lab:math", folder, methods=["few-shot"], budget=1, rows=rows, race=False)
-    model, task = load_model("lab:pretrained"), load_task("lab:math", rows)
-    found = study.measurements()
-    random.Random(0).shuffle(found)
-    contents = {m.program: study.path(m.program).read_bytes() for m in found}
-    full = sum(timed(score, contents[m.program], model, task, ["validation"])[1] for m in found)
-    kept: list[Measurement] = []
-    dropped, raced = 0, 0.0
-    for m in found:
-        shorter = [k for k in envelope(kept) if k.bytes <= m.bytes]
-        outputs = study.outputs(shorter[-1].program, "validation") if shorter else None
-        rival = outputs and task.rewards("validation", list(range(len(outputs))), outputs)
+def race(name: str, programs: list[tuple[str, dict]], rows: int | None) -> dict:
+    """The same programs, in a random order, scored in full and with racing."""
+    model, task = load_model("lab:pretrained"), load_task(name, rows)
+    contents = []
+    for way, settings in programs:
+        with model.preserved():
+            contents.append(method(way).fit(model, task, settings, 0, lambda done, of: None).program.to_bytes())
+    random.Random(0).shuffle(contents)
+    count = len(task.splits["validation"])
+    full = [timed(score, content, model, task, ["validation"]) for content in contents]
+    raced, kept = 0.0, []
+    for content, (scored, _) in zip(contents, full, strict=True):
+        rival = best(kept, scored.bytes)
+        values = rival and task.rewards("validation", list(range(count)), rival.outputs["validation"])
         started = time.perf_counter()
         try:
-            score(contents[m.program], model, task, ["validation"], rival=rival)
-            kept.append(m)
+            kept.append(score(content, model, task, ["validation"], rival=values))
         except Dominated:
-            dropped += 1
+            pass
         raced += time.perf_counter() - started
-    same = [m.program for m in envelope(kept)] == [m.program for m in envelope(found)]
-    return {"programs": len(found), "dropped": dropped, "full": full, "raced": raced, "same frontier": same}
+    sizes = sorted({scored.bytes for scored, _ in full})
+    same = all(value(best(kept, size)) == value(best([scored for scored, _ in full], size)) for size in sizes)
+    return {
+        "task": name,
+        "programs": len(contents),
+        "dropped": len(contents) - len(kept),
+        "full": sum(seconds for _, seconds in full),
+        "raced": raced,
+        "same frontier": same,
+    }
+
+
+def best(found: list[Scored], size: int) -> Scored | None:
+    """The best of those that are no longer than `size`."""
+    return max((scored for scored in found if scored.bytes <= size), key=value, default=None)
+
+
+def value(scored: Scored) -> float:
+    return scored.scores["validation"].value
 
 
 def main() -> None:
@@ -141,7 +164,8 @@ def main() -> None:
             model, length = load_model("lab:posttrained"), 850
             tasks = [load_task(f"lab:{name}", rows) for name in ("math", "translation", "instruction")]
         found = [compare(model, task, text) for task in tasks for text in ("", shared_prompt(model, task, length))]
-        raced = race(20 if options.quick else 300, rows if options.quick else None, f"{folder}/study")
+    programs = PROGRAMS[::9] if options.quick else PROGRAMS
+    raced = [race(name, programs, rows if options.quick else None) for name in ("lab:math", "lab:instruction")]
     table = Table("task", "shared tokens", "rows", "plain, s", "plain float32, s", "ours, s", "times", "same", box=None)
     for row in found:
         seconds = [f"{row[name]:.1f}" for name in ("plain", "plain float32", "ours")]
@@ -149,7 +173,8 @@ def main() -> None:
         table.add_row(row["task"], str(row["shared"]), str(row["rows"]), *seconds, times, str(row["same"]))
     console = Console(width=120)
     console.print(table)
-    console.print(f"racing: {raced}")
+    for row in raced:
+        console.print(f"racing: {row}")
     ratios = {
         name: round(median(row["plain"] / row["ours"] for row in found if bool(row["shared"]) == shared), 2)
         for name, shared in (("shared", True), ("none", False))
@@ -160,8 +185,8 @@ def main() -> None:
         "times_with_shared_prompt": ratios["shared"],
         "times_without": ratios["none"],
         "same_scores": all(row["same"] for row in found),
-        "racing": round(raced["full"] / raced["raced"], 2),
-        "racing_same_frontier": raced["same frontier"],
+        "racing": [round(row["full"] / row["raced"], 2) for row in raced],
+        "racing_same_frontier": all(row["same frontier"] for row in raced),
     }
     print(json.dumps(headline))
 
