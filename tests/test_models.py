@@ -131,11 +131,22 @@ def test_generation_equals_one_call_per_input(odd, count):
         assert predict(odd, Frame("{text}", (), 12), given) == plain
 
 
-@pytest.mark.parametrize("changes", [{}, {"chat": True}, {"choices": [str(n) for n in range(99)], "chat": True}])
-def test_the_standalone_file_writes_what_scoring_saw(folder, odd, tmp_path, monkeypatch, capsys, changes):
+@pytest.mark.parametrize(
+    "changes, way, settings",
+    [
+        ({}, "few-shot", {"k": 2, "tries": 1}),
+        ({"chat": True}, "few-shot", {"k": 2, "tries": 1}),
+        ({"chat": True}, "subset", {"n": 2, "tries": 3}),
+        ({"chat": True}, "tiny", {"bytes": 8, "objective": "loss", "steps": 3}),
+        ({"choices": [str(n) for n in range(99)], "chat": True}, "few-shot", {"k": 2, "tries": 1}),
+    ],
+)
+def test_the_standalone_file_writes_what_scoring_saw(
+    folder, odd, tmp_path, monkeypatch, capsys, changes, way, settings
+):
     task = load_task(write_task(tmp_path / "task", **changes))
     with odd.preserved():
-        program = method("few-shot").fit(odd, task, {"k": 2, "tries": 1}, 0, nothing).program
+        program = method(way).fit(odd, task, settings, 0, nothing).program
     scored = score(program.to_bytes(), odd, task, ["test"])
     assert scored.outputs["test"] == outputs(program, odd, task.splits["test"])
     file = tmp_path / "alone.py"

