@@ -34,6 +34,7 @@ def study(folder, programs=(), tested=True, **info):
         with made.trial("zero-shot", {"bytes": count}) as trial:
             trial.finish(
                 program=b"%d" % count,
+                outputs=["an output"],
                 method="zero-shot",
                 family=family,
                 settings={"bytes": count},
@@ -50,7 +51,7 @@ def study(folder, programs=(), tested=True, **info):
             )
     if tested:
         for m in envelope(made.measurements()):
-            made.record_test(m.program, score(m.validation.value - 0.01))
+            made.record_test(m.program, score(m.validation.value - 0.01), ["an output"])
     return made
 
 
