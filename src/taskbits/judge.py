@@ -99,8 +99,10 @@ def judge(model: Model, task: Task, seed: int) -> tuple[Judge, list[str]]:
 
     Raises UserError if there are too few rows.
     """
-    number = {example: i for i, example in reversed(list(enumerate(task.examples("train"))))}
-    examples = list(dict.fromkeys(task.examples("train")))
+    number: dict[str, int] = {}
+    for i, example in enumerate(task.examples("train")):
+        number.setdefault(example, i)
+    examples = list(number)
     random.Random(seed).shuffle(examples)
     if len(examples) < 4:
         raise UserError(f"the train split has {len(examples)} different rows: to choose among them takes at least 4")

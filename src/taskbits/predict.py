@@ -104,8 +104,8 @@ def _choose(model: Model, prompts: list[str], options: list[tuple[str, ...]], ad
         again = [i for i, two in enumerate(nearest) if len(two) == 2 and two[1] - two[0] < band]
         advance(len(prompts) - len(again))
     exact = _costs(model, [prompts[i] for i in again], [options[i] for i in again], advance)
-    costs = [dict(zip(again, exact, strict=True)).get(i) or costs[i] for i in range(len(prompts))]
-    return [choices[row.index(min(row))] for choices, row in zip(options, costs, strict=True)]
+    decided = dict(enumerate(costs)) | dict(zip(again, exact, strict=True))
+    return [choices[decided[i].index(min(decided[i]))] for i, choices in enumerate(options)]
 
 
 def _costs(model: Model, prompts: list[str], options: list, advance: Advance = lambda n: None) -> list[list[float]]:
