@@ -65,6 +65,9 @@ def measure(
     budget: Annotated[
         str | None, typer.Option(help="Time, such as 90s, 3m or 2h; the whole sweeps by default.")
     ] = None,
+    target: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Look only for the shortest program that scores as much.")
+    ] = None,
     seed: SeedOption = 0,
     state: StateOption = "given",
     revision: RevisionOption = None,
@@ -97,6 +100,7 @@ def measure(
         chat=chat,
         race=race,
         storage=storage,
+        target=target,
     )
     _print_frontier(study)
 

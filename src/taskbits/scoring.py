@@ -29,7 +29,11 @@ class Scored:
 
 
 class Dominated(Exception):
-    """The program was seen to score no better than its rival, before all rows were scored."""
+    """The program was seen to score no better than its rival, before all rows were scored. seen: its score so far."""
+
+    def __init__(self, message: str, seen: float):
+        super().__init__(message)
+        self.seen = seen
 
 
 def score(

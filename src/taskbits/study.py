@@ -69,6 +69,22 @@ class Measurement:
     test: Score | None = field(default=None, compare=False)
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A trial that has ended, for those who choose the next one.
+
+    bytes, score: of its program on validation; where it was dropped, on the rows seen until then; None if there was
+    no program, or no score.
+    """
+
+    method: str
+    settings: dict
+    seconds: float
+    bytes: int | None
+    score: float | None
+    dropped: bool
+
+
 class Study:
     """Measurements of one model on one task. Use `Study.create` or `Study.open`."""
 
@@ -137,6 +153,24 @@ class Study:
         states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
         return {(t.user_attrs["method"], t.user_attrs["settings"]) for t in self._trials(*states)}
 
+    def history(self) -> list[Attempt]:
+        """What was measured, dropped or found impossible, in the order in which it was begun."""
+        found = []
+        for trial in self._trials(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED):
+            attrs = trial.user_attrs
+            size, score = trial.values or attrs.get("seen", (None, None))
+            found.append(
+                Attempt(
+                    attrs["method"],
+                    json.loads(attrs["settings"]),
+                    trial.duration.total_seconds(),
+                    size and int(size),
+                    score,
+                    dropped=trial.values is None,
+                )
+            )
+        return found
+
     @contextmanager
     def trial(self, method: str, settings: dict) -> Iterator["Trial"]:
         """Reserve one trial; it counts only once `finish` or `give_up` was called on it."""
@@ -198,9 +232,11 @@ class Trial:
         self.told = True
         return measurement
 
-    def give_up(self, why: str) -> None:
-        """These settings can't work for this model and task; never try them again."""
+    def give_up(self, why: str, seen: tuple[int, float] | None = None) -> None:
+        """Never try these settings again. seen: bytes of the program, and its score as far as it is known."""
         self._trial.set_user_attr("why", why)
+        if seen:
+            self._trial.set_user_attr("seen", seen)
         self._study._study.tell(self._trial, state=optuna.trial.TrialState.PRUNED)
         self.told = True
 
