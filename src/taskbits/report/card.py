@@ -12,6 +12,17 @@ from taskbits.report.markup import visible
 from taskbits.report.scale import label, metric, task
 from taskbits.study import Measurement, Study
 
+_MEANING = """\
+C(T_δ | M) is the length of the shortest program that, given the model M, scores at least δ on the task T. It can't be
+computed, only bounded: each row is an **upper bound**, a program that was found. A shorter one may exist. A length is
+that of a whole Python file with its decoder; the model, Python and public libraries are not counted. Each program was
+chosen by its score on validation examples, decoded from its file in a fresh process, and scored once on test. Intervals
+are 95%, of the test score."""
+
+_AGAIN = """\
+`complexity` names the program to export; here it was {program}. Each line of `inputs.jsonl` is a JSON object with the
+fields of the task. `measure` goes to the end of all sweeps unless `--budget` gives it less time."""
+
 
 def make_card(study: Study) -> str:
     """The card as Markdown."""
@@ -21,27 +32,15 @@ def make_card(study: Study) -> str:
     found = {level: complexity(measured, level) for level in _levels(measured)}
     if not found:
         return f"{title}\n\nNothing is known yet: no program was seen to score above 0 on test.\n"
-    best = found[max(found)]
-    return (
-        "\n\n".join(
-            [
-                title,
-                f"At most **{best.bytes:,} bytes** must be added to {model} before it does {name} with a score of "
-                f"{_text(f'{best.test.value:.3f}{metric(info)}')}: a program of that size exists, and this is its score on "
-                f"{best.test.n:,} test examples.",
-                _table(found),
-                "C(T_δ | M) is the length of the shortest program that, given the model M, scores at least δ on the task T. "
-                "It can't be computed, only bounded: each row is an **upper bound**, a program that was found. A shorter "
-                "one may exist. A length is that of a whole Python file with its decoder; the model, Python and public "
-                "libraries are not counted. Each program was chosen by its score on validation examples, decoded from its "
-                "file in a fresh process, and scored once on test. Intervals are 95%, of the test score.",
-                "## To find it again",
-                _commands(study, found),
-                _about(study, measured),
-            ]
-        )
-        + "\n"
+    level, best = max(found.items())
+    lead = (
+        f"**At most {best.bytes:,} bytes** must be added to {model} before it does {name} with a score of "
+        f"{_text(f'{best.test.value:.3f}{metric(info)}')}: a program of that size exists, and this is its score on "
+        f"{best.test.n:,} test examples."
     )
+    commands, again = _commands(study, level, best), _AGAIN.format(program=_text(best.program))
+    parts = [title, lead, _table(found), _MEANING, "## To find it again", commands, again, _origin(study, measured)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _levels(measured: list[Measurement]) -> list[float]:
@@ -67,28 +66,23 @@ def _table(found: dict[float, Measurement]) -> str:
     return "\n".join(lines)
 
 
-def _commands(study: Study, found: dict[float, Measurement]) -> str:
-    level, best = max(found.items())
-    model = provenance.model_options(study.info)
+def _commands(study: Study, level: float, best: Measurement) -> str:
     lines = [
         provenance.measure_command(study, "study"),
         f"taskbits complexity study --at {level:g}",
         f"taskbits export study/programs/{best.program}.tbp --standalone program.py",
-        f"taskbits save-model M {model}",
+        f"taskbits save-model M {provenance.model_options(study.info)}",
         "python program.py --model M --input inputs.jsonl",
     ]
-    return (
-        _block("\n".join(lines)) + "\n\n`complexity` names the program to export; here it was "
-        f"{_text(best.program)}. Each line of `inputs.jsonl` is a JSON object with the fields of the task. `measure` goes to "
-        "the end of all sweeps unless `--budget` gives it less time."
-    )
+    code = visible("\n".join(lines))
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", code))])  # longer than any in the code
+    return f"{fence}bash\n{code}\n{fence}"
 
 
-def _about(study: Study, measured: list[Measurement]) -> str:
-    machine = [f"{name} {value}" for name, value in provenance.hardware(measured).items()]
+def _origin(study: Study, measured: list[Measurement]) -> str:
     facts = {
         "measured": provenance.duration(measured),
-        "machine": ", ".join(machine),
+        **provenance.hardware(measured),
         "versions": provenance.software(measured),
         "hash of the model": study.info.get("fingerprint"),
         "hash of the task": study.info.get("task_fingerprint"),
@@ -99,9 +93,3 @@ def _about(study: Study, measured: list[Measurement]) -> str:
 def _text(text: object) -> str:
     """Text on one line in which nothing is read as Markdown or HTML."""
     return re.sub(r"([\\`*_\[\]<>&|#~$])", r"\\\1", " ".join(visible(text).split()))
-
-
-def _block(code: str) -> str:
-    """Lines of code, in a fence that nothing in them ends."""
-    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", code))])
-    return f"{fence}bash\n{visible(code)}\n{fence}"

@@ -50,7 +50,7 @@ def draw(measured: list[Measurement], width: int, height: int) -> Markup:
             "circle",
             cx=x(m.bytes),
             cy=y(m.validation.value),
-            r=2.2,
+            r=2.5,
             class_=_family(m),
             data_family=FAMILIES.index(m.family),
             data_tip=_describe(m, m.validation),

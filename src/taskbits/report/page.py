@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 from importlib.resources import files
@@ -125,14 +126,13 @@ def _body(study: Study, measured: list[Measurement]) -> Markup:
 def _program(m: Measurement, best: bool) -> Markup:
     """What one program is, and what is known about it."""
     coded = f", ideally {m.ideal_bits:,.1f} bits" if m.ideal_bits is not None else ""
+    beside = [("test", m.test.also if m.test else {}), ("validation", m.validation.also)]
+    also = [(name, split, value) for split, values in beside for name, value in values.items()]
     facts = {
         "test": _score(m.test) if m.test else "not scored yet",
         "validation": _score(m.validation),
-        **{
-            f"{name}, {split}": value
-            for split, s in (("test", m.test), ("validation", m.validation))
-            for name, value in _beside(s).items()
-        },
+        **{f"{name}, {split}": f"{value:.3f}" for name, split, value in also if not isinstance(value, str)},
+        **{name: value for name, _, value in also if isinstance(value, str)},
         "length": f"{m.bytes:,} bytes = {8 * m.bytes:,} bits",
         "payload": f"{m.payload_bytes:,} bytes{coded}",
         "settings": _settings(m.settings),
@@ -150,12 +150,6 @@ def _program(m: Measurement, best: bool) -> Markup:
         class_="program best" if best else "program",
         data_family=_family([m]),
     )
-
-
-def _beside(score: Score | None) -> dict[str, str]:
-    """What is reported beside a score."""
-    also = score.also if score else {}
-    return {name: value if isinstance(value, str) else f"{value:.3f}" for name, value in also.items()}
 
 
 def _content(content: dict) -> list[Markup]:
@@ -254,13 +248,13 @@ def _time(study: Study, measured: list[Measurement]) -> Markup:
         found.setdefault(m.method, []).append(m)
     tried = Counter(name for name, _ in study.done())
     seconds = {name: sum(m.seconds for m in some) for name, some in found.items()}
-    total = sum(seconds.values()) or 1.0
+    total, longest = sum(seconds.values()) or 1.0, max(seconds.values()) or 1.0
     lines = (
         h(
             "tr",
             _method(name, found[name]),
             _number(seconds[name], f"{seconds[name]:,.1f}"),
-            _share(seconds[name] / total, found[name]),
+            _share(seconds[name] / total, seconds[name] / longest, found[name]),
             _number(tried[name], f"{tried[name]:,}"),
             _number(len(found[name]), f"{len(found[name]):,}"),
             data_family=_family(found[name]),
@@ -285,9 +279,9 @@ def _commands(info: dict, best: Measurement) -> Markup:
         "section",
         h("h2", "Run the best one"),
         h("p", "In the folder of the study; the inputs are lines of JSON:"),
-        _verbatim(f"taskbits run {program} {model} --input inputs.jsonl"),
+        _code(f"taskbits run {program} {model} --input inputs.jsonl"),
         h("p", f"Or as the one file of {best.bytes:,} bytes that needs nothing of taskbits, only M in a folder:"),
-        _verbatim(
+        _code(
             f"taskbits export {program} --standalone program.py\n"
             f"taskbits save-model {model} M\n"
             "python program.py --model M --input inputs.jsonl"
@@ -306,7 +300,7 @@ def _provenance(study: Study, measured: list[Measurement]) -> Markup:
     if measured:
         facts["versions"] = provenance.software(measured)
     again = "To measure it again, to the end of all sweeps (--budget sets a limit):"
-    return join([_facts(facts), h("p", again), _verbatim(provenance.measure_command(study, "another-folder"))])
+    return join([_facts(facts), h("p", again), _code(provenance.measure_command(study, "another-folder"))])
 
 
 def _sortable(names: tuple[str, ...], lines: Iterable[Markup]) -> Markup:
@@ -326,10 +320,10 @@ def _method(name: str, found: list[Measurement]) -> Markup:
     return h("td", "" if family is None else chart.mark(family), name, class_="method")
 
 
-def _share(part: float, found: list[Measurement]) -> Markup:
-    """A cell with a bar as long as this part of a whole."""
+def _share(part: float, length: float, found: list[Measurement]) -> Markup:
+    """A cell with the part of a whole, and a bar that is 1 long for the largest part."""
     family = _family(found)
-    bar = h("span", class_="part" if family is None else f"part f{family}", style=f"--part:{part:.4f}")
+    bar = h("span", class_="part" if family is None else f"part f{family}", style=f"--length:{length:.4f}")
     return h("td", bar, f"{part:.0%}", data_v=part, class_="share")
 
 
@@ -352,6 +346,11 @@ def _settings(settings: dict) -> str:
 def _verbatim(*text: object) -> Markup:
     # It can be reached with the Tab key, so that those without a mouse can scroll it.
     return h("pre", *text, tabindex="0")
+
+
+def _code(commands: str) -> Markup:
+    """Commands, whose lines break between words and not after the hyphens of an option."""
+    return _verbatim(*(part if part.isspace() else h("code", part) for part in re.split(r"(\s+)", commands)))
 
 
 def _scrolling(table: Markup) -> Markup:
