@@ -8,6 +8,7 @@ import pytest
 
 from taskbits.errors import UserError
 from taskbits.frontier import complexity, envelope, rows
+from taskbits.measure import versions
 from taskbits.report.card import make_card
 from taskbits.report.figure import draw_comparison, draw_frontier, draw_methods
 from taskbits.report.page import write_page
@@ -409,3 +410,7 @@ def test_report_is_a_page_and_pictures(taskbits, tmp_path):
     assert taskbits("report", made.folder).returncode == 0
     for name, start in (("report.html", b"<!DOCTYPE html>"), ("frontier.png", b"\x89PNG"), ("frontier.svg", b"<?xml")):
         assert (made.folder / name).read_bytes().startswith(start)
+
+
+def test_measuring_records_the_machine():
+    assert {"processor", "device", "threads", "torch"} <= versions().keys() and all(versions().values())
