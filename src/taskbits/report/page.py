@@ -243,10 +243,10 @@ def _table(shown: list[Measurement], programs: list[Measurement]) -> Markup:
 
 def _time(study: Study, measured: list[Measurement]) -> Markup:
     """What each method cost, the costliest first."""
-    found: dict[str, list[Measurement]] = {name: [] for name, _ in study.done()}
+    tried = Counter(name for name, _ in study.done())
+    found: dict[str, list[Measurement]] = {name: [] for name in tried}
     for m in measured:
         found.setdefault(m.method, []).append(m)
-    tried = Counter(name for name, _ in study.done())
     seconds = {name: sum(m.seconds for m in some) for name, some in found.items()}
     total, longest = sum(seconds.values()) or 1.0, max(seconds.values()) or 1.0
     lines = (
