@@ -304,16 +304,38 @@ def records(
 
 @app.command()
 def report(folder: Path) -> None:
-    """Write the study's report: one HTML page and a picture."""
+    """Write the study's report: one HTML page, and its frontier as a picture in PNG and SVG."""
     from taskbits.report.figure import draw_frontier
     from taskbits.report.page import write_page
     from taskbits.study import Study
 
     study = Study.open(folder)
-    page, picture = folder / "report.html", folder / "frontier.png"
+    page, pictures = folder / "report.html", [folder / "frontier.png", folder / "frontier.svg"]
     write_page(study, page)
-    draw_frontier(study, picture)
-    print(f"report: {page}\npicture: {picture}")
+    print(f"report: {page}")
+    for picture in pictures:
+        draw_frontier(study, picture)
+        print(f"picture: {picture}")
+
+
+@app.command()
+def card(
+    folder: Path,
+    out: Annotated[Path | None, typer.Option("--out", help="Markdown file to write; printed by default.")] = None,
+) -> None:
+    """Write a card for a model's page: what was found at three levels, and how to find it again."""
+    from taskbits.report.card import make_card
+    from taskbits.study import Study
+
+    text = make_card(Study.open(folder))
+    if out is None:
+        print(text, end="")
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from error
+    print(out)
 
 
 def _times(size: int | None, ratio: float | None) -> str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -101,12 +102,24 @@ def measure(
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the results depend on."""
+    """Versions of what the results depend on, and the machine."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in _PACKAGES},
         "threads": str(torch.get_num_threads()),
+        "processor": _processor(),
+        "device": ", ".join(gpus) or "cpu",
     }
+
+
+def _processor() -> str:
+    """The processor's name, or its architecture where the system doesn't tell."""
+    try:
+        named = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        named = None
+    return named[1] if named else platform.processor() or platform.machine()
 
 
 def _absolute(spec: str) -> str:

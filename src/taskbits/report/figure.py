@@ -30,9 +30,9 @@ _STYLES = [
 _GREY = "#777777"
 _SETTINGS = {
     "font.family": "DejaVu Sans",
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "legend.fontsize": 8,
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "legend.fontsize": 7.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
@@ -92,8 +92,8 @@ def _start(title: str, info: dict, measured: list[Measurement]) -> tuple[Figure,
 
 
 def _figure(panels: int) -> Figure:
-    """About as wide as a column of a paper: its letters stay as large as here."""
-    return Figure(figsize=(4.2, 0.6 + 2.8 * panels), dpi=240, layout="constrained")
+    """As wide as a column of a paper, 85 mm: its letters stay as large as here."""
+    return Figure(figsize=(3.35, 0.55 + 2.3 * panels), dpi=300, layout="constrained")
 
 
 def _axes(axes: Axes, title: str, info: dict, measured: list[Measurement]) -> Axes:
@@ -107,7 +107,7 @@ def _axes(axes: Axes, title: str, info: dict, measured: list[Measurement]) -> Ax
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
     axes.set_axisbelow(True)
     axes.grid(color="#e4e4e4", linewidth=0.6)
-    axes.set_title(textwrap.fill(title, 54), loc="left")
+    axes.set_title(textwrap.fill(title, 48), loc="left")
     axes.set_xlabel("length of the program, in bytes (log scale)")
     split = "test" if any(m.test for m in measured) else "validation"
     axes.set_ylabel(f"{split} score{metric(info)}")
@@ -125,8 +125,8 @@ def _curve(
         [m.bytes for m in measured],
         [m.validation.value for m in measured],
         c=[style(m)[0] for m in measured],
-        s=4,
-        alpha=0.3,
+        s=6,
+        alpha=0.4,
         linewidth=0,
     )
     programs = envelope(measured)
@@ -160,7 +160,7 @@ def _curve(
 
 def _finish(figure: Figure, legend: list[tuple], curves: list[list[Measurement]], path: Path | str) -> None:
     keys = [
-        Line2D([], [], color=colour, marker=marker, markersize=5, linewidth=0, label=textwrap.fill(text, 52))
+        Line2D([], [], color=colour, marker=marker, markersize=5, linewidth=0, label=textwrap.fill(text, 46))
         for text, (colour, marker) in legend
     ]
     tested = [bool(m.test) for measured in curves for m in envelope(measured)]
@@ -172,7 +172,7 @@ def _finish(figure: Figure, legend: list[tuple], curves: list[list[Measurement]]
     if keys:
         lengths = [len(key.get_label()) for key in keys]
         half = (len(keys) + 1) // 2
-        fits = max(lengths[:half]) + max(lengths[half:], default=0) <= 52
+        fits = max(lengths[:half]) + max(lengths[half:], default=0) <= 44
         figure.legend(
             handles=keys,
             loc="outside lower left",

@@ -39,10 +39,10 @@ def bounds(sizes: list[int]) -> tuple[float, float]:
 
 
 def ticks(low: float, high: float) -> list[int]:
-    """Where to label a logarithmic axis: 1, 2 and 5 of each decade, or decades alone if that is too many."""
+    """Where to label a logarithmic axis: 1, 2 and 5 of each decade; decades, or units, alone if that is too many."""
     decades = range(max(0, math.floor(math.log10(low))), math.ceil(math.log10(high)) + 1)
-    for digits in ((1, 2, 5), (1,)):
-        found = [d * 10**k for k in decades for d in digits if low <= d * 10**k <= high]
+    for digits, step in (((1, 2, 5), 1), ((1,), 1), ((1,), 3)):
+        found = [d * 10**k for k in decades if k % step == 0 for d in digits if low <= d * 10**k <= high]
         if len(found) <= 6:
             break
     return found
