@@ -1,19 +1,21 @@
 """Pictures of frontiers for papers and READMEs, as PNG or SVG by the name of the file."""
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from taskbits.comparison import groups
 from taskbits.errors import UserError
 from taskbits.frontier import envelope
 from taskbits.methods import NAMES
-from taskbits.report.scale import FAMILIES, bounds, label, metric, score_limit, size, task, ticks
+from taskbits.report.scale import ESTIMATE, FAMILIES, bounds, label, metric, score_limit, size, task, ticks
 from taskbits.study import Measurement, Study
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; markers differ too, for black and white.
@@ -54,18 +56,43 @@ def draw_frontier(study: Study, path: Path | str) -> None:
 
 
 def draw_comparison(studies: list[Study], path: Path | str) -> None:
-    """Draw the frontiers of several models on one task, with a colour for each."""
-    info, measured = studies[0].info, [study.measurements() for study in studies]
-    styles = [_STYLES[i % len(_STYLES)] for i in range(len(studies))]
-    legend = [(label(study.info), style) for study, style in zip(studies, styles, strict=True)]
-    title = f"{task(info)}: score against bytes added, by model"
+    """Draw the frontiers of several models, with a colour for each: a row for each task, a column for each family of
+    published models. Published estimates are hollow and dashed, and their dots are left out."""
+    panels = groups(studies)
+    tasks, families = (list(dict.fromkeys(part)) for part in zip(*panels, strict=True))
+    many = len(families) > 1
+    titles = {study.folder: _title(study.info, many) for study in studies}
+    styles = dict(zip(dict.fromkeys(titles.values()), _styles(len(set(titles.values()))), strict=True))
+    measured = {study.folder: study.measurements() for study in studies}
+    low, high = bounds([m.bytes for found in measured.values() for m in found])
     with matplotlib.rc_context(_SETTINGS):
-        figure, axes = _start(title, info, sum(measured, []))
-        for i, (one, style) in enumerate(zip(measured, styles, strict=True)):
-            # What is drawn first is larger: it can be seen behind what lies on it.
-            marker_size = 4 + 1.2 * (len(studies) - 1 - i)
-            _curve(axes, one, lambda m, style=style: style, line=style[0], marker_size=marker_size)
-        _finish(figure, legend, measured, path)
+        figure = _figure(len(tasks), 2.1 if many else 2.8)
+        for (name, family), shown in panels.items():
+            row, column = tasks.index(name), families.index(family)
+            same_task = sum((measured[study.folder] for study in studies if task(study.info) == name), [])
+            place = figure.add_subplot(len(tasks), len(families), row * len(families) + column + 1)
+            axes = _axes(place, f"{name}: score against bytes added, by model", shown[0].info, same_task)
+            if many:
+                axes.set_title(family if row == 0 else "", loc="left")
+                axes.set_xlabel("length in bytes" if row == len(tasks) - 1 else "")
+                axes.set_ylabel(f"{name}: {axes.get_ylabel()}" if column == 0 else "")
+                axes.tick_params(labelleft=column == 0, labelbottom=row == len(tasks) - 1)
+                axes.set_xlim(low, high)
+                axes.xaxis.set_major_locator(FixedLocator(ticks(low, high, 4)))
+            for i, study in enumerate(shown):
+                style = styles[titles[study.folder]]
+                # What is drawn first is larger: it can be seen behind what lies on it.
+                marker_size = (3 if many else 4) + (0.8 if many else 1.2) * (len(shown) - 1 - i)
+                draw = _estimates if study.published else _curve
+                draw(axes, measured[study.folder], lambda m, style=style: style, style[0], marker_size)
+        mine = [measured[study.folder] for study in studies if not study.published]
+        dashed = {titles[study.folder] for study in studies if study.published}
+        _finish(figure, list(styles.items()), mine, path, dashed)
+
+
+def _title(info: dict, many: bool) -> str:
+    """A study in the legend; of many families, each with its own checkpoints, only the kind of training is said."""
+    return f"{info['training']} ({ESTIMATE})" if many and info.get("training") else label(info)
 
 
 def draw_methods(panels: list[list[Study]], path: Path | str) -> None:
@@ -91,9 +118,17 @@ def _start(title: str, info: dict, measured: list[Measurement]) -> tuple[Figure,
     return figure, _axes(figure.add_subplot(), title, info, measured)
 
 
-def _figure(panels: int) -> Figure:
-    """About as wide as a column of a paper: its letters stay as large as here."""
-    return Figure(figsize=(4.2, 0.6 + 2.8 * panels), dpi=240, layout="constrained")
+def _figure(panels: int, height: float = 2.8) -> Figure:
+    """About as wide as a column of a paper: its letters stay as large as here. height: of a row, in inches."""
+    return Figure(figsize=(4.2, 0.6 + height * panels), dpi=240, layout="constrained")
+
+
+def _styles(count: int) -> list[tuple[str, str]]:
+    """So many colours with markers: if they are more than can be told apart by name, from dark to light."""
+    if count <= len(_STYLES):
+        return _STYLES[:count]
+    shades = matplotlib.colormaps["viridis"].resampled(count + 1)
+    return [(to_hex(shades(i)), _STYLES[i % len(_STYLES)][1]) for i in range(count)]
 
 
 def _axes(axes: Axes, title: str, info: dict, measured: list[Measurement]) -> Axes:
@@ -158,11 +193,44 @@ def _curve(
         )
 
 
-def _finish(figure: Figure, legend: list[tuple], curves: list[list[Measurement]], path: Path | str) -> None:
-    keys = [
-        Line2D([], [], color=colour, marker=marker, markersize=5, linewidth=0, label=textwrap.fill(text, 52))
-        for text, (colour, marker) in legend
-    ]
+def _estimates(axes: Axes, measured: list[Measurement], style: Callable, line: str, marker_size: float = 5) -> None:
+    """The frontier of published estimates, which no program stands behind: hollow, dashed, without intervals."""
+    programs = envelope(measured)
+    sizes, scores = [m.bytes for m in programs], [m.test.value for m in programs]
+    axes.step(
+        [*sizes, axes.get_xlim()[1]],
+        [*scores, scores[-1]],
+        where="post",
+        color=line,
+        linewidth=1.1,
+        linestyle=(0, (3, 1.5)),
+    )
+    for m, score in zip(programs, scores, strict=True):
+        colour, marker = style(m)
+        axes.plot(
+            m.bytes,
+            score,
+            marker=marker,
+            color=colour,
+            markersize=marker_size,
+            markerfacecolor="white",
+            clip_on=False,
+            zorder=3,
+        )
+
+
+def _finish(
+    figure: Figure,
+    legend: list[tuple],
+    curves: list[list[Measurement]],
+    path: Path | str,
+    dashed: Collection[str] = (),
+) -> None:
+    keys = []
+    for text, (colour, marker) in legend:
+        estimate = {"linewidth": 1.1, "linestyle": (0, (3, 1.5)), "markerfacecolor": "white"}
+        kind = estimate if text in dashed else {"linewidth": 0}
+        keys.append(Line2D([], [], color=colour, marker=marker, markersize=5, label=textwrap.fill(text, 52), **kind))
     tested = [bool(m.test) for measured in curves for m in envelope(measured)]
     grey = {"color": _GREY, "marker": "o", "linewidth": 0}
     if any(tested):
@@ -181,6 +249,10 @@ def _finish(figure: Figure, legend: list[tuple], curves: list[list[Measurement]]
             handletextpad=0.3,
             columnspacing=1.2,
         )
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path | str) -> None:
     try:
         # Without a date, the same study gives the same file.
         figure.savefig(path, metadata={"Date": None} if Path(path).suffix.lower() == ".svg" else None)
