@@ -48,6 +48,11 @@ def run_of(info: dict) -> str:
     return info.get("family") or _STEP.sub("", info["model"])
 
 
+def name_of(info: dict) -> str:
+    """A checkpoint among those of its run: its revision, or the end of its model's name."""
+    return info.get("revision") or Path(info["model"]).name
+
+
 def runs(studies: list[Study]) -> list[list[Study]]:
     """The studies of one task and one training run that are of two or more of its checkpoints, in order."""
     found: dict[tuple[str, str], list[Study]] = {}

@@ -1,7 +1,4 @@
-"""Which studies stand beside each other, and what their difference tells. Knows nothing of tables and pictures.
-
-Studies of one task are compared, whatever their models; published estimates are, one model family at a time.
-"""
+"""Which studies stand beside each other, and what their difference tells. Knows nothing of tables and pictures."""
 
 from taskbits.checkpoints import run_of, training_step
 from taskbits.frontier import complexity, ratios
@@ -25,6 +22,16 @@ def groups(studies: list[Study]) -> Groups:
     return found
 
 
+def beside(studies: list[Study], estimates: list[Study]) -> list[Study]:
+    """Those of the estimates that are on a task of the studies, and not among them; all if there are no studies."""
+    tasks, known = {task(study.info) for study in studies}, {study.folder.resolve() for study in studies}
+    return [
+        study
+        for study in estimates
+        if not studies or study.info["task"] in tasks and study.folder.resolve() not in known
+    ]
+
+
 def names(studies: list[Study]) -> list[str]:
     """A name for each study: its model, and its folder where that is not enough."""
     found = [label(study.info) for study in studies]
@@ -34,18 +41,46 @@ def names(studies: list[Study]) -> list[str]:
     ]
 
 
-def levels(studies: list[Study], at: list[float] | None = None) -> list[dict]:
-    """Bytes to reach each level by the name of the study, and how many times the fewest: see `frontier.ratios`."""
-    return ratios(dict(zip(names(studies), (study.measurements() for study in studies), strict=True)), at)
+def remarks(studies: list[Study]) -> list[str]:
+    """What to know of studies that stand beside published estimates: that the test sets may not be the same."""
+    published = {study.info["task"]: study.info["test_set"] for study in studies if study.published}
+    found = []
+    for study in studies:
+        name = task(study.info)
+        if study.published or not published:
+            continue
+        if name not in published:
+            found.append(f"{study.folder}: no published estimates on {name}")
+            continue
+        data = f"the data in {study.info['data']}" if study.info.get("data") else f"the data that {name} comes with"
+        rows = f", {study.info['rows']:,} rows of it at most" if study.info.get("rows") else ""
+        found.append(
+            f"{study.folder}: scored on {data}{rows}; the published estimates of {name} are on {published[name]}: "
+            "the test sets may differ"
+        )
+    return found
+
+
+def compare(studies: list[Study], at: list[float] | None = None) -> list[dict]:
+    """For each group: {"task", "family", "levels", "information"}, see `frontier.ratios` and `information`.
+
+    at: the levels; some that are reached by default.
+    """
+    found = []
+    for (name, family), group in groups(studies).items():
+        table = ratios(dict(zip(names(group), (study.measurements() for study in group), strict=True)), at)
+        worth = information(group, [row["level"] for row in table])
+        found.append({"task": name, "family": family, "levels": table, "information": worth})
+    return found
 
 
 def information(studies: list[Study], at: list[float]) -> list[dict]:
     """What the models' training is worth at each level: the bound with a random M minus the bound with M.
 
-    A row is {"level", "random", "model", "random_bytes", "model_bytes", "difference"}, the first two models as names;
-    without "random_bytes" and "difference" (None) where no random M reaches the level that M does. A model's random M
-    is that of its own run, or else any that is there; of several, the one of the fewest bytes. Published estimates
-    are taken from published estimates only. It is a difference of two upper bounds, and bounds nothing itself.
+    A row is {"model", "random", "level", "model_bytes", "random_bytes", "difference"}, with None for the last two where
+    a random M does not reach what M does; what M doesn't reach has no row. A model's random M is that of its own run,
+    or else any that is there; of several, the one of the fewest bytes. Published estimates are taken from published
+    estimates only. It is a difference of two upper bounds, and bounds nothing itself.
     """
     named = dict(zip(names(studies), studies, strict=True))
     random = {name: study for name, study in named.items() if training_step(study.info) == 0}
@@ -64,11 +99,11 @@ def information(studies: list[Study], at: list[float]) -> list[dict]:
             size = found[least] and found[least].bytes
             rows.append(
                 {
-                    "level": level,
-                    "random": least,
                     "model": name,
-                    "random_bytes": size,
+                    "random": least,
+                    "level": level,
                     "model_bytes": with_model.bytes,
+                    "random_bytes": size,
                     "difference": None if size is None else size - with_model.bytes,
                 }
             )

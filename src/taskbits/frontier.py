@@ -70,6 +70,13 @@ def ratios(frontiers: Mapping[str, Iterable[Measurement]], levels: Iterable[floa
     return table
 
 
+def spread(frontiers: Iterable[Iterable[Measurement]]) -> list[float]:
+    """A few round levels, from what the shortest program of every study reaches to the best that one of any does."""
+    reached = [[_confirmed(m) for m in envelope(measurements) if m.test] for measurements in frontiers]
+    reached = [levels for levels in reached if levels]
+    return round_numbers(min(levels[0] for levels in reached), max(map(max, reached))) if reached else []
+
+
 def round_numbers(low: float, high: float) -> list[float]:
     """The multiples of 1, 2 or 5 x 10^k that are above `low` and at most `high`: three to seven of them."""
     if high <= low:

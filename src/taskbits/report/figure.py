@@ -19,7 +19,7 @@ from taskbits.report.scale import ESTIMATE, FAMILIES, bounds, label, metric, sco
 from taskbits.study import Measurement, Study
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; markers differ too, for black and white.
-_STYLES = [
+STYLES = [
     ("#0072B2", "o"),
     ("#D55E00", "s"),
     ("#009E73", "^"),
@@ -30,7 +30,9 @@ _STYLES = [
     ("#999999", "*"),
 ]
 _GREY = "#777777"
-_SETTINGS = {
+# The look of a published estimate, which no program stands behind.
+ESTIMATED = {"linewidth": 1.1, "linestyle": (0, (3, 1.5)), "markerfacecolor": "white"}
+SETTINGS = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 9,
@@ -46,10 +48,10 @@ _SETTINGS = {
 def draw_frontier(study: Study, path: Path | str) -> None:
     """Draw score against length for one study, with a colour for each family of methods."""
     info, measured = study.info, study.measurements()
-    styles = dict(zip(FAMILIES, _STYLES, strict=False))
+    styles = dict(zip(FAMILIES, STYLES, strict=False))
     legend = {family: styles[family] for family in FAMILIES if any(m.family == family for m in measured)}
     title = f"{task(info)}: score against bytes added to {label(info)}"
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         figure, axes = _start(title, info, measured)
         _curve(axes, measured, lambda m: styles[m.family], line=_GREY)
         _finish(figure, list(legend.items()), [measured], path)
@@ -65,8 +67,8 @@ def draw_comparison(studies: list[Study], path: Path | str) -> None:
     styles = dict(zip(dict.fromkeys(titles.values()), _styles(len(set(titles.values()))), strict=True))
     measured = {study.folder: study.measurements() for study in studies}
     low, high = bounds([m.bytes for found in measured.values() for m in found])
-    with matplotlib.rc_context(_SETTINGS):
-        figure = _figure(len(tasks), 2.1 if many else 2.8)
+    with matplotlib.rc_context(SETTINGS):
+        figure = blank(len(tasks), 2.1 if many else 2.8)
         for (name, family), shown in panels.items():
             row, column = tasks.index(name), families.index(family)
             same_task = sum((measured[study.folder] for study in studies if task(study.info) == name), [])
@@ -99,10 +101,10 @@ def draw_methods(panels: list[list[Study]], path: Path | str) -> None:
     """Draw score against length for each method, one panel for the studies of one task and model."""
     measured = [sum((study.measurements() for study in studies), []) for studies in panels]
     names = sorted({m.method for found in measured for m in found}, key=NAMES.index)
-    styles = {name: _STYLES[i % len(_STYLES)] for i, name in enumerate(names)}
+    styles = {name: STYLES[i % len(STYLES)] for i, name in enumerate(names)}
     curves = [[[m for m in found if m.method == name] for name in names] for found in measured]
-    with matplotlib.rc_context(_SETTINGS):
-        figure = _figure(len(panels))
+    with matplotlib.rc_context(SETTINGS):
+        figure = blank(len(panels))
         for k, (studies, found) in enumerate(zip(panels, measured, strict=True)):
             info = studies[0].info
             title = f"{task(info)}: score against bytes added to {label(info)}, by method"
@@ -114,21 +116,21 @@ def draw_methods(panels: list[list[Study]], path: Path | str) -> None:
 
 def _start(title: str, info: dict, measured: list[Measurement]) -> tuple[Figure, Axes]:
     """A figure of one panel, without points."""
-    figure = _figure(1)
+    figure = blank(1)
     return figure, _axes(figure.add_subplot(), title, info, measured)
 
 
-def _figure(panels: int, height: float = 2.8) -> Figure:
+def blank(panels: int, height: float = 2.8) -> Figure:
     """About as wide as a column of a paper: its letters stay as large as here. height: of a row, in inches."""
     return Figure(figsize=(4.2, 0.6 + height * panels), dpi=240, layout="constrained")
 
 
 def _styles(count: int) -> list[tuple[str, str]]:
     """So many colours with markers: if they are more than can be told apart by name, from dark to light."""
-    if count <= len(_STYLES):
-        return _STYLES[:count]
+    if count <= len(STYLES):
+        return STYLES[:count]
     shades = matplotlib.colormaps["viridis"].resampled(count + 1)
-    return [(to_hex(shades(i)), _STYLES[i % len(_STYLES)][1]) for i in range(count)]
+    return [(to_hex(shades(i)), STYLES[i % len(STYLES)][1]) for i in range(count)]
 
 
 def _axes(axes: Axes, title: str, info: dict, measured: list[Measurement]) -> Axes:
@@ -194,29 +196,15 @@ def _curve(
 
 
 def _estimates(axes: Axes, measured: list[Measurement], style: Callable, line: str, marker_size: float = 5) -> None:
-    """The frontier of published estimates, which no program stands behind: hollow, dashed, without intervals."""
+    """The frontier of published estimates: hollow, dashed, without intervals."""
     programs = envelope(measured)
     sizes, scores = [m.bytes for m in programs], [m.test.value for m in programs]
-    axes.step(
-        [*sizes, axes.get_xlim()[1]],
-        [*scores, scores[-1]],
-        where="post",
-        color=line,
-        linewidth=1.1,
-        linestyle=(0, (3, 1.5)),
-    )
+    beyond = axes.get_xlim()[1]
+    axes.step([*sizes, beyond], [*scores, scores[-1]], where="post", color=line, **ESTIMATED)
     for m, score in zip(programs, scores, strict=True):
         colour, marker = style(m)
-        axes.plot(
-            m.bytes,
-            score,
-            marker=marker,
-            color=colour,
-            markersize=marker_size,
-            markerfacecolor="white",
-            clip_on=False,
-            zorder=3,
-        )
+        look = ESTIMATED | {"linewidth": 0}
+        axes.plot(m.bytes, score, color=colour, marker=marker, markersize=marker_size, clip_on=False, zorder=3, **look)
 
 
 def _finish(
@@ -228,9 +216,8 @@ def _finish(
 ) -> None:
     keys = []
     for text, (colour, marker) in legend:
-        estimate = {"linewidth": 1.1, "linestyle": (0, (3, 1.5)), "markerfacecolor": "white"}
-        kind = estimate if text in dashed else {"linewidth": 0}
-        keys.append(Line2D([], [], color=colour, marker=marker, markersize=5, label=textwrap.fill(text, 52), **kind))
+        look = ESTIMATED if text in dashed else {"linewidth": 0}
+        keys.append(Line2D([], [], color=colour, marker=marker, markersize=5, label=textwrap.fill(text, 52), **look))
     tested = [bool(m.test) for measured in curves for m in envelope(measured)]
     grey = {"color": _GREY, "marker": "o", "linewidth": 0}
     if any(tested):
@@ -249,10 +236,11 @@ def _finish(
             handletextpad=0.3,
             columnspacing=1.2,
         )
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Figure, path: Path | str) -> None:
+def save(figure: Figure, path: Path | str) -> None:
+    """Write the picture. Raises UserError if that can't be."""
     try:
         # Without a date, the same study gives the same file.
         figure.savefig(path, metadata={"Date": None} if Path(path).suffix.lower() == ".svg" else None)
