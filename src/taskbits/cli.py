@@ -393,66 +393,84 @@ def _compare(studies, runs, picture, levels=None, estimates=(), as_json=False) -
 
 
 def _print_levels(group: dict) -> None:
-    if not group["levels"]:
+    """Levels by studies, with ratios; or if that is too wide, studies by round levels."""
+    rows, title = group["levels"], f"{_heading(group)}: bytes to reach a level on test"
+    if not rows:
         print(f"{_heading(group)}: nothing was scored on test yet")
         return
-    names = list(group["levels"][0]["bytes"])
-    table = Table(
-        "level",
-        *(Column(escape(name), overflow="fold") for name in names),
-        "",
-        title=escape(f"{_heading(group)}: bytes to reach a level on test (and how many times the fewest)"),
-    )
-    for row in group["levels"]:
-        cells = (_times(row["bytes"][name], row["ratios"][name]) for name in names)
+    names = list(rows[0]["bytes"])
+    if len(names) > 4:
+        plain = [row for row in rows if not row["note"]] or rows
+        cells = {name: [_bytes(row["bytes"][name]) for row in plain] for name in names}
+        _print_by_study(title, [row["level"] for row in plain], cells)
+        return
+    columns = (Column(escape(name), overflow="fold") for name in names)
+    table = Table("level", *columns, "", title=escape(f"{title} (and how many times the fewest)"))
+    for row in rows:
+        ratios = (row["ratios"][name] for name in names)
+        cells = (
+            _bytes(row["bytes"][name]) + (f" (×{ratio:.1f})" if ratio else "")
+            for name, ratio in zip(names, ratios, strict=True)
+        )
         table.add_row(f"{row['level']:.3f}", *cells, escape(row["note"]))
     Console().print(table)
 
 
 def _print_information(group: dict) -> None:
-    if not group["information"]:
-        return
+    for random in dict.fromkeys(row["random"] for row in group["information"]):
+        rows = [row for row in group["information"] if row["random"] == random]
+        bounds = {row["level"]: row["random_bytes"] for row in sorted(rows, key=lambda row: row["level"])}
+        reached = [level for level, size in bounds.items() if size is not None]
+        missing = ", ".join(f"{level:.3f}" for level in bounds if level not in reached)
+        if reached:
+            cells = {f"bytes with {random}": [_bytes(bounds[level]) for level in reached]}
+            for model in dict.fromkeys(row["model"] for row in rows):
+                found = {
+                    row["level"]: f"{row['difference']:,}"
+                    for row in rows
+                    if row["model"] == model and row["level"] in reached
+                }
+                cells[f"fewer bytes with {model}"] = [found.get(level, "no bound") for level in reached]
+            _print_by_study(
+                f"{_heading(group)}: upper bound with a random M minus upper bound with M, in bytes",
+                reached,
+                cells,
+                "a difference of two upper bounds, neither a lower nor an upper bound of information",
+            )
+        if missing:
+            print(f"{_heading(group)}: no difference of bounds, since {random} does not reach it, at {missing}")
+
+
+def _print_by_study(title: str, levels: list[float], cells: dict[str, list[str]], caption: str | None = None) -> None:
+    numbers = (Column(f"{level:.3f}", justify="right", overflow="fold") for level in levels)
     table = Table(
-        "M",
-        "level",
-        "with a random M",
-        "with M",
-        "difference",
-        title=escape(f"{_heading(group)}: upper bound with a random M minus upper bound with M, in bytes"),
-        caption="a difference of two upper bounds: neither a lower nor an upper bound of information",
+        Column("level", overflow="fold"), *numbers, title=escape(title), caption=caption, box=None, pad_edge=False
     )
-    for row in group["information"]:
-        size, difference = row["random_bytes"], row["difference"]
-        table.add_row(
-            escape(row["model"]),
-            f"{row['level']:.3f}",
-            escape(f"{row['random']}: {'not reached' if size is None else f'{size:,}'}"),
-            f"{row['model_bytes']:,}",
-            "no bound with a random M" if difference is None else f"{difference:,}",
-        )
+    for name, row in cells.items():
+        table.add_row(escape(name), *row)
     Console().print(table)
 
 
 def _print_reductions(rows: list[dict]) -> None:
     table = Table(
-        *(Column(name, overflow="fold") for name in ("task and model", "level", "pre-trained", "post-trained")),
+        *("task", "training"),
+        Column("checkpoint", overflow="fold"),
+        Column("bytes", justify="right"),
+        Column("method", overflow="fold"),
         title="published estimates: bytes to reach the best pre-trained score, pre-trained against post-trained",
-        show_lines=True,
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for row in rows:
-        pre, post = (row[training] for training in ("pre-trained", "post-trained"))
-        cells = [
-            f"{one['checkpoint']}\n" + (f"{one['bytes']:,} by {one['method']}" if one["bytes"] else "not reached")
-            for one in (pre, post)
-        ]
-        if post["bytes"]:
-            cells[1] += f"\n1/{pre['bytes'] / post['bytes']:,.1f} of it"
-        table.add_row(f"{row['task']}\n{row['family']}", f"{row['level']:.3f}", *map(escape, cells))
+        for training, shown in (("pre-trained", row["task"]), ("post-trained", f"at {row['level']:.3f}")):
+            one = row[training]
+            table.add_row(shown, training, escape(one["checkpoint"]), _bytes(one["bytes"]), escape(one["method"] or ""))
     Console().print(table)
 
 
-def _times(size: int | None, ratio: float | None) -> str:
-    return "not reached" if size is None else f"{size:,} (×{ratio:.1f})"
+def _bytes(count: int | None) -> str:
+    return "not reached" if count is None else f"{count:,}"
 
 
 def _heading(group: dict) -> str:
