@@ -152,7 +152,7 @@ def test_commands_on_programs_refuse_estimates(taskbits, folder):
 
 def test_commands_on_frontiers_say_that_they_are_estimates(taskbits, folder):
     estimates = folder / "gsm8k" / "smollm3"
-    assert "published estimate" in taskbits("frontier", study).stdout
+    assert "published estimate" in taskbits("frontier", estimates).stdout
     printed = taskbits("complexity", estimates, "--at", "0.5").stdout
     assert printed.startswith("Published estimate") and "473 bytes" in printed and "≤" not in printed
     assert json.loads(taskbits("complexity", estimates, "--at", "0.5", "--json").stdout)["published"]

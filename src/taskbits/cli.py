@@ -435,20 +435,21 @@ def _print_information(group: dict) -> None:
                 f"{_heading(group)}: upper bound with a random M minus upper bound with M, in bytes",
                 reached,
                 cells,
-                "a difference of two upper bounds, neither a lower nor an upper bound of information",
+                "(a difference of two upper bounds: neither a lower nor an upper bound of information)",
             )
         if missing:
             print(f"{_heading(group)}: no difference of bounds, since {random} does not reach it, at {missing}")
 
 
-def _print_by_study(title: str, levels: list[float], cells: dict[str, list[str]], caption: str | None = None) -> None:
+def _print_by_study(title: str, levels: list[float], cells: dict[str, list[str]], note: str | None = None) -> None:
     numbers = (Column(f"{level:.3f}", justify="right", overflow="fold") for level in levels)
-    table = Table(
-        Column("level", overflow="fold"), *numbers, title=escape(title), caption=caption, box=None, pad_edge=False
-    )
+    table = Table(Column("level", overflow="fold"), *numbers, box=None, pad_edge=False)
     for name, row in cells.items():
         table.add_row(escape(name), *row)
+    print(f"\n{title}")
     Console().print(table)
+    if note:
+        print(note)
 
 
 def _print_reductions(rows: list[dict]) -> None:

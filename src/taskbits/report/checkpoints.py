@@ -111,7 +111,7 @@ def _steps(axes: Axes, steps: list[int]) -> None:
         axes.xaxis.set_major_locator(FixedLocator(shown))
         axes.xaxis.set_minor_locator(FixedLocator(positive))
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: _count(step)))
     axes.set_xlabel("training step")
 
