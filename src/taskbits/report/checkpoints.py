@@ -50,7 +50,7 @@ def _panel(figure: SubFigure, run: list[Study], levels: list[float] | None) -> N
         colour, marker = shades(0.85 * (1 - i / max(1, len(levels) - 1))), STYLES[i % len(STYLES)][1]
         counts = [math.nan if count is None else count for count in curve.values()]
         # What is drawn first is larger: it can be seen behind what lies on it.
-        wide = 4 + 1.1 * (len(levels) - 1 - i)
+        wide = 4 + min(1.1, 6 / len(levels)) * (len(levels) - 1 - i)
         look = ESTIMATED if info.get("published") else {"linewidth": 1.1}
         axes.plot(
             list(curve), counts, color=colour, marker=marker, markersize=wide, label=f"{level:g}", clip_on=False, **look
@@ -96,7 +96,7 @@ def _strip(axes: Axes, rows: int) -> None:
     """The look of the strip: a row for each level, and what it means that there is a mark."""
     axes.set_ylim(-0.8, max(1, rows) - 0.2)
     axes.set_yticks([(max(1, rows) - 1) / 2], ["not\nreached"])
-    axes.tick_params(length=0, labelbottom=False)
+    axes.tick_params(which="both", length=0, labelbottom=False)
     axes.spines[:].set_visible(False)
     axes.set_facecolor("#f3f3f3")
 

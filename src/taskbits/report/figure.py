@@ -84,7 +84,7 @@ def draw_comparison(studies: list[Study], path: Path | str) -> None:
             for i, study in enumerate(shown):
                 style = styles[titles[study.folder]]
                 # What is drawn first is larger: it can be seen behind what lies on it.
-                marker_size = (3 if many else 4) + (0.8 if many else 1.2) * (len(shown) - 1 - i)
+                marker_size = (3 if many else 4) + min(0.8 if many else 1.2, 6 / len(shown)) * (len(shown) - 1 - i)
                 draw = _estimates if study.published else _curve
                 draw(axes, measured[study.folder], lambda m, style=style: style, style[0], marker_size)
         mine = [measured[study.folder] for study in studies if not study.published]
