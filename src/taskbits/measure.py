@@ -81,7 +81,7 @@ def measure(
         "metric": loaded_task.metric,
         "task_fingerprint": loaded_task.fingerprint,
         "storage": storage,
-        "name": f"{model} {state} {seed} {loaded_task.name} {loaded_task.fingerprint}",
+        "name": f"{model}{f'@{revision}' if revision else ''} {state} {seed} {loaded_task.name} {loaded_task.fingerprint}",
     }
     with console.status(f"loading {model}"):
         loaded = load_model(model, state, seed, revision)
