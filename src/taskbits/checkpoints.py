@@ -11,7 +11,6 @@ from pathlib import Path
 
 from taskbits.display import console
 from taskbits.errors import UserError
-from taskbits.measure import measure
 from taskbits.study import Study
 
 _FINISHED = "finished.json"
@@ -78,6 +77,8 @@ def measure_each(
     options: see `measure`; a budget is for one study. What was finished with the same options is not measured again.
     Returns the studies, and why others could not be made, if any: one's failure doesn't keep the rest from it.
     """
+    from taskbits.measure import measure  # costly, and nothing that a comparison needs
+
     wanted = list(dict.fromkeys(itertools.product(models, revisions)))
     studies, failed = [], {}
     for (model, revision), name in zip(wanted, _folders(wanted), strict=True):

@@ -69,6 +69,7 @@ def measure(
     started = time.monotonic()
     modules = {name: method(name) for name in methods or NAMES}
     loaded_task = load_task(task, rows, data, chat)
+    checkpoint = f"{model}@{revision}" if revision else model
     info = {
         "model": _absolute(model),
         "state": state,
@@ -81,7 +82,7 @@ def measure(
         "metric": loaded_task.metric,
         "task_fingerprint": loaded_task.fingerprint,
         "storage": storage,
-        "name": f"{model}{f'@{revision}' if revision else ''} {state} {seed} {loaded_task.name} {loaded_task.fingerprint}",
+        "name": f"{checkpoint} {state} {seed} {loaded_task.name} {loaded_task.fingerprint}",
     }
     with console.status(f"loading {model}"):
         loaded = load_model(model, state, seed, revision)

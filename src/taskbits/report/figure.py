@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from taskbits.comparison import groups
+from taskbits.comparison import groups, names
 from taskbits.errors import UserError
 from taskbits.frontier import envelope
 from taskbits.methods import NAMES
@@ -63,7 +63,11 @@ def draw_comparison(studies: list[Study], path: Path | str) -> None:
     panels = groups(studies)
     tasks, families = (list(dict.fromkeys(part)) for part in zip(*panels, strict=True))
     many = len(families) > 1
-    titles = {study.folder: _title(study.info, many) for study in studies}
+    titles = {
+        # Each family has checkpoints of its own: what they share is the kind of training.
+        study.folder: f"{study.info['training']} ({ESTIMATE})" if many and study.info.get("training") else name
+        for study, name in zip(studies, names(studies), strict=True)
+    }
     styles = dict(zip(dict.fromkeys(titles.values()), _styles(len(set(titles.values()))), strict=True))
     measured = {study.folder: study.measurements() for study in studies}
     low, high = bounds([m.bytes for found in measured.values() for m in found])
@@ -90,11 +94,6 @@ def draw_comparison(studies: list[Study], path: Path | str) -> None:
         mine = [measured[study.folder] for study in studies if not study.published]
         dashed = {titles[study.folder] for study in studies if study.published}
         _finish(figure, list(styles.items()), mine, path, dashed)
-
-
-def _title(info: dict, many: bool) -> str:
-    """A study in the legend; of many families, each with its own checkpoints, only the kind of training is said."""
-    return f"{info['training']} ({ESTIMATE})" if many and info.get("training") else label(info)
 
 
 def draw_methods(panels: list[list[Study]], path: Path | str) -> None:
