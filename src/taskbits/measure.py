@@ -74,6 +74,7 @@ def measure(
     started = time.monotonic()
     modules = {name: method(name) for name in methods or sorted(NAMES, key=COMPARISONS.__contains__)}
     loaded_task = load_task(task, rows, data, chat)
+    checkpoint = f"{model}@{revision}" if revision else model
     info = {
         "model": _absolute(model),
         "state": state,
@@ -86,7 +87,7 @@ def measure(
         "metric": loaded_task.metric,
         "task_fingerprint": loaded_task.fingerprint,
         "storage": storage,
-        "name": f"{model} {state} {seed} {loaded_task.name} {loaded_task.fingerprint}",
+        "name": f"{checkpoint} {state} {seed} {loaded_task.name} {loaded_task.fingerprint}",
     }
     with console.status(f"loading {model}"):
         loaded = load_model(model, state, seed, revision)

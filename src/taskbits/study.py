@@ -7,6 +7,8 @@ killed at any moment loses at most the trial that it was running. Knows nothing 
     DIR/study.db        SQLite, unless another storage was named
     DIR/programs/       HASH.tbp, content-addressed
     DIR/outputs/        HASH.SPLIT.jsonl: what the program wrote, a JSON text for each row of the split
+
+A study of published estimates (`published`) has no programs and no storage, but DIR/measurements.jsonl.
 """
 
 import hashlib
@@ -29,12 +31,13 @@ class Score:
     """A score in [0, 1] with its 95% interval over `n` examples.
 
     also: what is reported beside it, such as other metrics of the same outputs, or how it was computed.
+    low, high and n are None where others have published a score without them.
     """
 
     value: float
-    low: float
-    high: float
-    n: int
+    low: float | None
+    high: float | None
+    n: int | None
     also: dict[str, float | str] = field(default_factory=dict)
 
 
@@ -49,6 +52,7 @@ class Measurement:
     seconds: of the whole trial; scoring_seconds: of its scoring on validation.
     peak_memory: most bytes that the process held while the program was found, where the system tells.
     test is None until the program is a frontier candidate.
+    A published estimate has no program ("") and no times (None).
     """
 
     method: str
@@ -61,8 +65,8 @@ class Measurement:
     program: str
     adapted: str
     content: dict
-    seconds: float
-    scoring_seconds: float
+    seconds: float | None
+    scoring_seconds: float | None
     seed: int
     versions: dict
     peak_memory: int | None = None
@@ -91,6 +95,8 @@ class Study:
     def __init__(self, folder: Path, info: dict):
         self.folder = folder
         self.info = info
+        if self.published:
+            return
         storage = info["storage"] or f"sqlite:///{folder / 'study.db'}"
         try:
             self._study = optuna.create_study(
@@ -134,8 +140,24 @@ class Study:
             raise UserError(f"no study in {folder}: make one with 'taskbits measure --out {folder}'") from error
         return cls(Path(folder), info)
 
+    @property
+    def published(self) -> str | None:
+        """Where the estimates were published that stand here; None for a study of programs."""
+        return self.info.get("published")
+
+    def require_programs(self) -> "Study":
+        """This study. Raises UserError if it holds published estimates, which no program stands behind."""
+        if self.published:
+            raise UserError(
+                f"{self.folder} holds published estimates ({self.published}), for which there is no program: "
+                "only 'frontier', 'complexity' and 'compare' read them"
+            )
+        return self
+
     def measurements(self) -> list[Measurement]:
         """All finished measurements, shortest program first, with test scores where they were taken."""
+        if self.published:
+            return _read_estimates(self.folder / "measurements.jsonl")
         tests = {
             key.removeprefix("test:"): Score(**value)
             for key, value in self._study.user_attrs.items()
@@ -239,6 +261,24 @@ class Trial:
             self._trial.set_user_attr("seen", seen)
         self._study._study.tell(self._trial, state=optuna.trial.TrialState.PRUNED)
         self.told = True
+
+
+def _read_estimates(path: Path) -> list[Measurement]:
+    """Published estimates, a JSON object a line, shortest first. Raises UserError if the file holds anything else."""
+    found = []
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            scores = {split: Score(**record[split]) for split in ("validation", "test")}
+            m = Measurement(**{**record, **scores})
+            if type(m.bytes) is not int or any(type(score.value) is not float for score in scores.values()):
+                raise ValueError
+            found.append(m)
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}: import the published runs again") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}, line {len(found) + 1}: not an estimate: import the published runs again") from error
+    return sorted(found, key=lambda m: (m.bytes, -m.test.value))
 
 
 def hash_of(program: bytes) -> str:
