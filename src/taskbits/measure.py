@@ -27,11 +27,13 @@ from taskbits.methods import NAMES, method
 from taskbits.model import Model, load_model
 from taskbits.program import Program
 from taskbits.scoring import Dominated, Scored, score
-from taskbits.study import Study, hash_of, key
+from taskbits.storage import full
+from taskbits.study import Measurement, Study, Taken, hash_of, key
 from taskbits.task import Task, load_task
 
 _PROBE = 2  # seconds of fitting before its whole time is guessed from them
 _STARTING = 10  # seconds until the fresh process has loaded its libraries
+_WAIT = 2  # seconds between two looks at what other workers do
 _PACKAGES = ("taskbits", "torch", "transformers", "peft", "cmaes", "constriction", "zopfli", "python-minifier")
 
 
@@ -59,11 +61,14 @@ def measure(
     chat: bool | None = None,
     race: bool = True,
     storage: str | None = None,
+    files: str | None = None,
 ) -> Study:
     """Run the methods' sweeps for `budget` seconds (or to their end) and confirm the frontier on test.
 
     rows, data, chat: see `load_task`. race: give up on a program, for good, once its scores so far say that it won't
-    be on the frontier (`racing`). What is done already in the study at `out` is not done again.
+    be on the frontier (`racing`). storage: a database URL, SQLite in `out` by default; workers can join the study there
+    (`worker`). files: an fsspec URL where the programs go, `out` by default. What is done already in the study is not
+    done again.
     Raises UserError on bad input.
     """
     started = time.monotonic()
@@ -80,12 +85,14 @@ def measure(
         "chat": chat,
         "metric": loaded_task.metric,
         "task_fingerprint": loaded_task.fingerprint,
-        "storage": storage,
+        "storage": storage and full(storage),
+        "files": files and (files if "://" in files else os.path.abspath(files)),
         "name": f"{model} {state} {seed} {loaded_task.name} {loaded_task.fingerprint}",
     }
     with console.status(f"loading {model}"):
         loaded = load_model(model, state, seed, revision)
     study = Study.create(out, {**info, "state": loaded.state, "fingerprint": loaded.fingerprint.hex()})
+    study.ask_workers({"methods": list(modules), "race": race})
     if loaded_task.frame.chat:
         loaded.chat("")  # says at once if there is no chat template
     refusal = _Search(study, loaded, loaded_task, seed, started, budget, race).run(modules)
@@ -116,7 +123,10 @@ class _TooLong(Exception):
 
 @dataclass
 class _Search:
-    """The sweeps of some methods for one study. `took` holds the seconds of the trials that this process ran."""
+    """The sweeps of some methods for one study. `took` holds the seconds of the trials that this process ran.
+
+    confirms: whether the budget must also do for the confirmation. finished: is told of each program.
+    """
 
     study: Study
     model: Model
@@ -125,6 +135,8 @@ class _Search:
     started: float
     budget: float | None
     race: bool
+    confirms: bool = True
+    finished: Callable[[Measurement], None] = lambda measurement: None
     took: list[tuple[str, float]] = field(default_factory=list)
 
     def run(self, modules: dict[str, ModuleType]) -> UserError | None:
@@ -133,22 +145,32 @@ class _Search:
         The method that has had the least time goes next, so that costly methods don't keep the cheap ones waiting.
         """
         sweeps = {name: module.sweep(self.model, self.task) for name, module in modules.items()}
-        done = self.study.done()
-        todo = {name: [s for s in settings if (name, key(s)) not in done] for name, settings in sweeps.items()}
+        todo = {name: list(settings) for name, settings in sweeps.items()}
         spent = dict.fromkeys(modules, 0.0)
         for m in self.study.measurements():
             spent[m.method] = spent.get(m.method, 0.0) + m.seconds
         refusal, total = None, sum(map(len, sweeps.values()))
         with progress(TextColumn("{task.fields[best]}"), TextColumn("{task.fields[left]}")) as display:
             bar = display.add_task("", total=total, best=self.best(), left="")
-            while waiting := sum(map(len, todo.values())):
+            while True:
+                running, done = self.study.running(), self.study.done()  # in this order: what ends meanwhile is done
+                todo = {name: [s for s in some if (name, key(s)) not in done] for name, some in todo.items()}
+                free = {name: [s for s in some if (name, key(s)) not in running] for name, some in todo.items()}
+                if not (waiting := sum(map(len, todo.values()))):
+                    break
                 display.update(bar, completed=total - waiting, best=self.best())
-                name = min((name for name in todo if todo[name]), key=spent.__getitem__)
                 end = self.expected_end(waiting)
+                if not any(free.values()):  # other workers run the rest; if one dies, its trial is still to be done
+                    if self.budget and time.monotonic() > end:
+                        break
+                    display.update(bar, description="waiting for other workers", left="")
+                    time.sleep(_WAIT)
+                    continue
+                name = min((name for name in free if free[name]), key=spent.__getitem__)
                 if not self.can_afford(name, end):
                     todo[name] = []
                     continue
-                settings, begun = todo[name].pop(0), time.monotonic()
+                settings, begun = free[name][0], time.monotonic()
                 label = " ".join([name, *(f"{option}={value}" for option, value in settings.items())])
 
                 def say(text: str, label: str = label, end: float | None = end) -> None:
@@ -159,6 +181,8 @@ class _Search:
                     if error := self.trial(modules[name], name, settings, say, end):
                         display.console.print(f"{label}: left out: {error}", style="yellow", markup=False)
                         refusal = error
+                except Taken:
+                    continue
                 except _TooLong:
                     display.console.print(f"{label}: does not fit in the budget", style="yellow", markup=False)
                     todo[name] = []
@@ -205,7 +229,7 @@ class _Search:
             except UserError as error:
                 trial.give_up(str(error))
                 return error
-            trial.finish(
+            measurement = trial.finish(
                 content,
                 scored.outputs["validation"],
                 method=name,
@@ -223,6 +247,7 @@ class _Search:
                 peak_memory=peak,
                 versions=versions(),
             )
+        self.finished(measurement)
         return None
 
     def known(self, content: bytes) -> Scored | None:
@@ -254,6 +279,8 @@ class _Search:
         if self.budget is None:
             mean = sum(seconds for _, seconds in self.took) / max(1, len(self.took))
             return time.monotonic() + remaining * mean if self.took else None
+        if not self.confirms:
+            return self.started + self.budget
         waiting = [m for m in envelope(self.study.measurements()) if m.test is None]
         ratio = len(self.task.splits["test"]) / len(self.task.splits["validation"])
         confirming = _STARTING + ratio * sum(m.scoring_seconds for m in waiting)
