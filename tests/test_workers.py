@@ -288,13 +288,13 @@ def test_two_workers_on_sqlite_then_measure_confirms(begun, model, model_folder,
 
 
 def test_four_workers_on_postgresql_one_is_killed_and_the_server_restarted(begun, postgresql, model, task_folder):
-    methods = ["zero-shot", "instructed", "lora-fp16", "blora"]
+    methods = ["zero-shot", "instructed", "lora-fp16"]
     study = begun(postgresql.url, methods)
     storage = study.info["storage"]
     assert storage.startswith("postgresql+psycopg://")
     workers = [start_worker(postgresql.url) for _ in range(4)]
     wait_for(lambda: len(running(storage, workers, methods)) >= 3)
-    killed, trial = catch(storage, workers, {"lora-fp16", "blora"})
+    killed, trial = catch(storage, workers, {"lora-fp16"})
     killed.kill()
     assert killed.wait() == -signal.SIGKILL
     wait_for(lambda: len(running(storage, [w for w in workers if w is not killed], methods)) >= 2)
