@@ -3,9 +3,9 @@
     python benchmarks/scaling.py [--quick]
 
 The same trials on lab:math given lab:pretrained, SQLite, one thread a worker. `measure` starts each study with its
-first trial; workers run the rest. Time counts from the start of their first trial to the end of their last, so loading the
-libraries is left out, and waiting for the slowest is not. Prints a table and ends with one JSON line. Whatever else
-runs on the machine shows in it.
+first trial; workers run the rest. Time counts from the start of their first trial to the end of their last: loading the
+libraries is left out, waiting for the slowest trial is not. Prints a table and ends with one JSON line, which has the
+machine's load, too: whatever else runs shows in the figures.
 """
 
 import argparse
