@@ -5,7 +5,7 @@
 The same trials on lab:math given lab:pretrained, SQLite, one thread a worker. `measure` starts each study with its
 first trial; workers run the rest. Time counts from the start of their first trial to the end of their last: loading the
 libraries is left out, waiting for the slowest trial is not. Prints a table and ends with one JSON line, which has the
-machine's load, too: whatever else runs shows in the figures.
+machine's load, too: whatever else runs shows in the figures. --quick has three trials, and shows only that it runs.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from rich.table import Table
 
 from taskbits.measure import measure
 
-METHODS = ["zero-shot", "instructed", "lora-fp16", "blora"]
+METHODS = ["zero-shot", "instructed", "lora-fp16"]
 COUNTS = (1, 2)
 
 
