@@ -1,6 +1,8 @@
 """The command line: `taskbits COMMAND`. Parses, calls, prints; whatever is worth testing lives elsewhere."""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +35,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def main() -> None:
     """Run the command line. Bad input: one line on stderr, exit code 2."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what is reserved is freed on the way out
     try:
         app()
     except UserError as error:
@@ -89,6 +92,9 @@ def measure(
         bool, typer.Option("--race/--no-race", help="Whether to stop scoring a program that is dominated beyond doubt.")
     ] = True,
     storage: Annotated[str | None, typer.Option(help="Database URL; SQLite in the folder by default.")] = None,
+    files: Annotated[
+        str | None, typer.Option(help="Folder or fsspec URL where programs go; the study's folder by default.")
+    ] = None,
 ) -> None:
     """Find programs for a model and a task, score them, and keep every one."""
     from taskbits.checkpoints import measure_each
@@ -107,6 +113,7 @@ def measure(
         "race": race,
         "target": target,
         "storage": storage,
+        "files": files,
     }
     if len(models) * len(revisions) == 1:
         _print_frontier(run(models[0], task, out, revision=revisions[0], **options))
@@ -116,6 +123,23 @@ def measure(
         _compare(studies, [studies], Path(out) / "comparison.png")
     if refusal:
         raise refusal
+
+
+@app.command()
+def worker(
+    storage: Annotated[str, typer.Option(help="Database URL of a study that 'taskbits measure' has started.")],
+    study: Annotated[str | None, typer.Option(help="Name of the study, if the storage has several.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Time, such as 90s, 3m or 2h; until all is done by default.")
+    ] = None,
+) -> None:
+    """Work on a study, along with any number of other workers on any number of machines."""
+    # Before torch is loaded: workers that take all cores each are in each other's way.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from taskbits.measure import parse_budget
+    from taskbits.worker import work
+
+    work(storage, study, parse_budget(budget) if budget else None)
 
 
 @app.command()

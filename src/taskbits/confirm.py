@@ -3,16 +3,23 @@
 `python -m taskbits.confirm DIR` is that process; `taskbits verify` repeats what it did for one program.
 """
 
+import os
 import subprocess
 import sys
+import time
+from contextlib import suppress
+
+import torch
 
 from taskbits.display import progress
 from taskbits.errors import UserError
 from taskbits.frontier import envelope
 from taskbits.model import Model, load_model
 from taskbits.scoring import Scored, score
-from taskbits.study import Measurement, Study
+from taskbits.study import Measurement, Study, Taken
 from taskbits.task import Task, load_task
+
+_WAIT = 2  # seconds between two looks at what other processes score
 
 
 def confirm_in_fresh_process(study: Study) -> None:
@@ -23,18 +30,31 @@ def confirm_in_fresh_process(study: Study) -> None:
 
 
 def confirm(folder: str) -> None:
-    """Score on test what stands on the frontier and was not scored yet, each from its file alone."""
+    """Score on test what stands on the frontier and was not scored yet, each from its file alone.
+
+    What another process scores just now is waited for.
+    """
     study = Study.open(folder)
-    waiting = [m for m in envelope(study.measurements()) if m.test is None]
-    if not waiting:
+
+    def waiting() -> list[Measurement]:
+        return [m for m in envelope(study.measurements()) if m.test is None]
+
+    if not waiting():
         return
     model, task = open_parts(study)
+    rows = len(task.splits["test"])
     with progress() as display:
-        bar = display.add_task("", total=len(waiting) * len(task.splits["test"]))
-        for measurement in waiting:
-            display.update(bar, description=f"fresh process: test score of {measurement.method} {measurement.program}")
-            scored = check(study, measurement, model, task, ["test"], lambda n: display.advance(bar, n))
-            study.record_test(measurement.program, scored.scores["test"], scored.outputs["test"])
+        bar = display.add_task("", total=len(waiting()) * rows)
+        while some := waiting():
+            display.update(bar, total=display.tasks[bar].completed + len(some) * rows)
+            for measurement in some:
+                label = f"fresh process: test score of {measurement.method} {measurement.program}"
+                display.update(bar, description=label)
+                with suppress(Taken), study.testing(measurement.program):
+                    scored = check(study, measurement, model, task, ["test"], lambda n: display.advance(bar, n))
+                    study.record_test(measurement.program, scored.scores["test"], scored.outputs["test"])
+            if waiting():
+                time.sleep(_WAIT)
 
 
 def check(study: Study, measurement: Measurement, model: Model, task: Task, splits: list[str], advance) -> Scored:
@@ -42,7 +62,10 @@ def check(study: Study, measurement: Measurement, model: Model, task: Task, spli
     try:
         content = study.path(measurement.program).read_bytes()
     except OSError as error:
-        raise UserError(f"{study.path(measurement.program)} can't be read: {error.strerror}") from error
+        raise UserError(f"{error.filename} can't be read: {error.strerror}") from error
+    threads = int(measurement.versions.get("threads", 0))
+    if 0 < threads <= (os.cpu_count() or 1):  # sums in another order round to other bits
+        torch.set_num_threads(threads)
     scored = score(content, model, task, splits, advance)
     for what, found, wanted in (
         ("length", scored.bytes, measurement.bytes),

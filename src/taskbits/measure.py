@@ -28,13 +28,15 @@ from taskbits.methods import COMPARISONS, NAMES, method
 from taskbits.model import Model, load_model
 from taskbits.scoring import Dominated, Scored, score
 from taskbits.search import in_turn, propose
-from taskbits.study import Measurement, Study, hash_of, key
+from taskbits.storage import full
+from taskbits.study import Measurement, Study, Taken, hash_of, key
 from taskbits.task import Task, load_task
 
 _PROBE = 2  # seconds of fitting before its whole time is guessed from them
 _STARTING = 10  # seconds until the fresh process has loaded its libraries
 _SHARE = 0.33  # of the time left that a trial may take
 _CHANCES = 2  # of a method's trials may be too long until it is left alone; one, if none has ended yet
+_WAIT = 2  # seconds between two looks at what other workers do
 _PACKAGES = ("taskbits", "torch", "transformers", "peft", "cmaes", "constriction", "zopfli", "python-minifier")
 
 
@@ -62,13 +64,15 @@ def measure(
     chat: bool | None = None,
     race: bool = True,
     storage: str | None = None,
+    files: str | None = None,
     target: float | None = None,
 ) -> Study:
     """Search with the methods for `budget` seconds and confirm the frontier on test. Without a budget: their sweeps.
 
     rows, data, chat: see `load_task`. race: give up on a program, for good, once its scores so far say that it won't
-    be on the frontier (`racing`). target: look only for the shortest program that scores as much.
-    What is done already in the study at `out` is not done again.
+    be on the frontier (`racing`). storage: a database URL, SQLite in `out` by default; workers can join the study there
+    (`worker`). files: an fsspec URL where the programs go, `out` by default. target: look only for the shortest program
+    that scores as much. What is done already in the study is not done again.
     Raises UserError on bad input.
     """
     started = time.monotonic()
@@ -86,12 +90,14 @@ def measure(
         "chat": chat,
         "metric": loaded_task.metric,
         "task_fingerprint": loaded_task.fingerprint,
-        "storage": storage,
+        "storage": storage and full(storage),
+        "files": files and (files if "://" in files else os.path.abspath(files)),
         "name": f"{checkpoint} {state} {seed} {loaded_task.name} {loaded_task.fingerprint}",
     }
     with console.status(f"loading {model}"):
         loaded = load_model(model, state, seed, revision)
     study = Study.create(out, {**info, "state": loaded.state, "fingerprint": loaded.fingerprint.hex()})
+    study.ask_workers({"methods": list(modules), "race": race, "target": target})
     if loaded_task.frame.chat:
         loaded.chat("")  # says at once if there is no chat template
     refusal = _Search(study, loaded, loaded_task, seed, started, budget, race, target).run(modules)
@@ -137,6 +143,7 @@ class _Search:
     """The trials that this process runs for one study.
 
     took: seconds of its trials, with their methods. skipped: (method, settings as `key` has them) that were too long.
+    confirms: whether the budget must also do for the confirmation. finished: is told of each program.
     """
 
     study: Study
@@ -147,6 +154,8 @@ class _Search:
     budget: float | None
     race: bool
     target: float | None
+    confirms: bool = True
+    finished: Callable[[Measurement], None] = lambda measurement: None
     took: list[tuple[str, float]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
@@ -156,9 +165,18 @@ class _Search:
         refusal = None
         with progress(TextColumn("{task.fields[best]}"), TextColumn("{task.fields[left]}")) as display:
             bar = display.add_task("", total=self.budget or sum(map(len, sweeps.values())), best=self.best(), left="")
-            while chosen := self.next(sweeps):
-                name, settings = chosen
+            while True:
                 begun, end = time.monotonic(), self.expected_end(sweeps)
+                running = self.study.running()
+                chosen = self.next(sweeps, running)
+                if chosen is None and running and (self.budget is None or begun < end):
+                    # Other workers run what is left; if one dies, its trial is still to be done.
+                    display.update(bar, description="waiting for other workers", left="")
+                    time.sleep(_WAIT)
+                    continue
+                if chosen is None:
+                    break
+                name, settings = chosen
                 label = " ".join([name, *(f"{option}={value}" for option, value in settings.items())])
 
                 def say(text: str, label: str = label, end: float | None = end) -> None:
@@ -171,6 +189,8 @@ class _Search:
                     if error := self.trial(modules[name], name, settings, say, end):
                         display.console.print(f"{label}: left out: {error}", style="yellow", markup=False)
                         refusal = error
+                except Taken:
+                    continue
                 except _TooLong:
                     display.console.print(f"{label}: too long for this budget", style="yellow", markup=False)
                     self.skipped.append((name, key(settings)))
@@ -179,9 +199,9 @@ class _Search:
             display.update(bar, completed=display.tasks[0].total)
         return refusal
 
-    def next(self, sweeps: dict[str, list[dict]]) -> tuple[str, dict] | None:
-        """The method and the settings to try now, None if there are none."""
-        history, taken = self.study.history(), self.study.done() | set(self.skipped)
+    def next(self, sweeps: dict[str, list[dict]], running: set[tuple[str, str]]) -> tuple[str, dict] | None:
+        """The method and the settings to try now, None if there are none but those that are running."""
+        history, taken = self.study.history(), running | self.study.done() | set(self.skipped)
         if self.budget is None and self.target is None:
             return in_turn(sweeps, history, taken)
         affordable = {name: sweep for name, sweep in sweeps.items() if self.can_afford(name)}
@@ -230,7 +250,7 @@ class _Search:
             except UserError as error:
                 trial.give_up(str(error))
                 return error
-            trial.finish(
+            measurement = trial.finish(
                 content,
                 scored.outputs["validation"],
                 method=name,
@@ -248,6 +268,7 @@ class _Search:
                 peak_memory=peak,
                 versions=versions(),
             )
+        self.finished(measurement)
         return None
 
     def known(self, content: bytes) -> Scored | None:
@@ -294,6 +315,8 @@ class _Search:
             done = self.study.done()
             left = sum((name, key(settings)) not in done for name, sweep in sweeps.items() for settings in sweep)
             return time.monotonic() + left * sum(seconds for _, seconds in self.took) / len(self.took)
+        if not self.confirms:
+            return self.started + self.budget
         waiting = [m for m in envelope(self.study.measurements()) if m.test is None]
         ratio = len(self.task.splits["test"]) / len(self.task.splits["validation"])
         confirming = _STARTING + ratio * sum(m.scoring_seconds for m in waiting)
