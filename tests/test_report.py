@@ -7,16 +7,20 @@ from html.parser import HTMLParser
 import pytest
 
 from taskbits.errors import UserError
-from taskbits.frontier import envelope, rows
+from taskbits.frontier import complexity, envelope, rows
+from taskbits.measure import versions
+from taskbits.report.card import make_card
 from taskbits.report.figure import draw_comparison, draw_frontier, draw_methods
 from taskbits.report.page import write_page
 from taskbits.report.scale import bounds, label, size, ticks
 from taskbits.study import Score, Study
 
+METHODS = {"inference control": "few-shot", "data": "subset", "parametric": "lora"}
+VERSIONS = {"torch": "2.6.0", "threads": "2", "processor": "Abacus 3000", "device": "cpu"}
 HOSTILE = "</script><img src=x onerror=alert(1)><b>$answer</b> \u202e&amp; \x07"
 
 
-def study(folder, programs=(), tested=True, **info):
+def study(folder, programs=(), tested=True, versions=VERSIONS, **info):
     """A study of `programs`: (bytes, score, family, content) each."""
     info = {
         "name": "a",
@@ -31,11 +35,11 @@ def study(folder, programs=(), tested=True, **info):
     } | info
     made = Study.create(folder, info)
     for count, value, family, content in programs:
-        with made.trial("zero-shot", {"bytes": count}) as trial:
+        with made.trial(METHODS[family], {"bytes": count}) as trial:
             trial.finish(
                 program=b"%d" % count,
                 outputs=["an output"],
-                method="zero-shot",
+                method=METHODS[family],
                 family=family,
                 settings={"bytes": count},
                 bytes=count,
@@ -47,7 +51,7 @@ def study(folder, programs=(), tested=True, **info):
                 seconds=1.0,
                 scoring_seconds=0.5,
                 seed=0,
-                versions={"torch": "2.6.0"},
+                versions=versions,
             )
     if tested:
         for m in envelope(made.measurements()):
@@ -145,6 +149,45 @@ def test_page_shows_every_frontier_program_and_what_it_is(whole):
     assert "All 6 programs measured" in found.text
 
 
+def test_page_tells_time_by_method(tmp_path):
+    made = study(tmp_path / "study", PROGRAMS)
+    with made.trial("tiny", {"bytes": 4}) as trial:
+        trial.give_up("nothing to change")
+    write_page(made, tmp_path / "page.html")
+    found = Page(tmp_path / "page.html")
+    section = found.text.partition("Time by method")[2].partition("Run the best one")[0]
+    # Method, seconds, share, settings tried, programs.
+    rows_shown = ["subset3.050%33", "few-shot2.033%22", "lora1.017%11", "tiny0.00%10"]
+    assert [section.find(row) for row in rows_shown] == sorted(section.find(row) for row in rows_shown)
+    assert all(row in section for row in rows_shown)
+    lengths = [a["style"] for a in found.all("span", "part")]
+    assert lengths == ["--length:1.0000", "--length:0.6667", "--length:0.3333", "--length:0.0000"]
+
+
+def test_page_tells_where_its_numbers_come_from(tmp_path):
+    options = {"model": "a model", "state": "random", "revision": "v1", "rows": 80, "data": "/my data", "chat": False}
+    found, made = write(tmp_path, PROGRAMS, **options)
+    for fact in ("ProcessorAbacus 3000", "Devicecpu", "Threads2", "Versionstorch 2.6.0", "6 programs in 6 seconds"):
+        assert fact.lower() in found.text.lower()
+    assert (
+        "taskbits measure --model 'a model' --task lab:math --state random --seed 3 --revision v1 --rows 80 "
+        "--data '/my data' --methods few-shot,subset,lora --no-chat --out another-folder"
+    ) in found.text
+    best = made.measurements()[-1].program
+    assert f"taskbits run programs/{best}.tbp --model 'a model' --state random --seed 3 --revision v1" in found.text
+
+
+def test_a_study_that_went_on_with_other_versions_names_both(tmp_path):
+    study(tmp_path / "study", PROGRAMS[:1], tested=False, versions={"torch": "2.5.0"})
+    found, _ = write(tmp_path, PROGRAMS[1:])
+    assert "torch 2.5.0 and 2.6.0" in found.text and "Abacus 3000" in found.text
+
+
+def test_page_keeps_the_storage_to_itself(tmp_path):
+    found, made = write(tmp_path, PROGRAMS, storage=f"sqlite:///{tmp_path}/secret.db")
+    assert "secret" not in found.source
+
+
 def test_page_shows_what_each_token_costs_as_a_strip(whole):
     found, _ = whole
     strips = found.all("div", "strip")
@@ -162,21 +205,22 @@ def test_page_places_points_by_length_and_test_score(whole):
     marks = [a["transform"] for t, a in found.tags if t == "path" and "transform" in a]
     places = [tuple(map(float, re.findall(r"[\d.]+", mark))) for mark in marks][:5]  # The first of two sizes.
     assert places == sorted(places) and [y for _, y in places] == sorted((y for _, y in places), reverse=True)
-    dots = {float(a["cx"]): float(a["cy"]) for a in found.all("circle") if a["r"] == "2.2"}
+    dots = {float(a["cx"]): float(a["cy"]) for a in found.all("circle") if a["r"] == "2.5"}
     assert all(y > dots[x] for x, y in places)  # The dots are at validation scores, which are higher here.
 
 
 def test_page_carries_its_numbers(whole):
     found, made = whole
     numbers = json.loads(found.scripts[0])
-    assert numbers == {"study": made.info, "frontier": rows(made.measurements())}
+    told = {name: value for name, value in made.info.items() if name != "storage"}  # It may hold a password.
+    assert numbers == {"study": told, "frontier": rows(made.measurements())}
 
 
 def test_page_sorts_numbers_as_numbers(whole):
     found, made = whole
     values = [a["data-v"] for t, a in found.tags if t == "td" and "data-v" in a]
     assert [float(v) for v in values[:2]] == [900.0, made.measurements()[0].test.value]
-    assert len(found.all("table", "sortable")) == 2
+    assert len(found.all("table", "sortable")) == 3
 
 
 def test_page_may_load_nothing(whole):
@@ -199,12 +243,12 @@ def test_hostile_text_stays_text(tmp_path):
         (3000, 0.4, "parametric", {"tensors": {HOSTILE: [2]}}),
     ]
     made_of = {key: HOSTILE for key in ("model", "task", "metric", "command", "fingerprint", "revision")}
-    found, made = write(tmp_path, programs, versions={HOSTILE: HOSTILE}, **made_of)
+    found, made = write(tmp_path, programs, versions={HOSTILE: HOSTILE, "processor": HOSTILE}, **made_of)
     assert not found.all("img") and not found.all("b")
     assert len(found.scripts) == 2
-    assert json.loads(found.scripts[0])["study"] == made.info
+    assert json.loads(found.scripts[0])["study"]["model"] == HOSTILE
     shown = HOSTILE.replace("\u202e", "\N{REPLACEMENT CHARACTER}").replace("\x07", "\N{SYMBOL FOR BELL}")
-    assert found.text.count(shown) >= 4 + len(made_of)
+    assert found.text.count(shown) >= 7 + len(made_of)
     assert "\u202e" not in found.source and "\x07" not in found.source
     assert not any(name.startswith("on") for _, attributes in found.tags for name in attributes)
 
@@ -287,8 +331,10 @@ def test_a_study_is_named_by_its_model():
 
 
 def test_axis_of_lengths():
-    assert [size(n) for n in (5, 500, 1000, 20_000, 5_000_000)] == ["5 B", "500 B", "1 KB", "20 KB", "5 MB"]
+    lengths = (5, 500, 1000, 20_000, 5_000_000, 2_000_000_000)
+    assert [size(n) for n in lengths] == ["5 B", "500 B", "1 KB", "20 KB", "5 MB", "2 GB"]
     assert ticks(400, 6000) == [500, 1000, 2000, 5000]
+    assert ticks(900, 2_000_000_000) == [1000, 1_000_000, 1_000_000_000]
     assert ticks(900, 2_000_000) == [1000, 10_000, 100_000, 1_000_000]
 
 
@@ -297,3 +343,74 @@ def test_axis_holds_all_sizes_and_has_a_label(sizes):
     low, high = bounds(sizes)
     assert all(low < n < high for n in sizes)
     assert len(ticks(low, high)) >= 2
+
+
+def levels(card):
+    """The rows of a card's table, as lists of cells."""
+    return [line.strip("|").split(" | ") for line in card.splitlines() if " ≤ " in line]
+
+
+def test_card_says_what_was_found_at_three_levels(tmp_path):
+    made = study(tmp_path / "study", PROGRAMS, rows=80)
+    card = make_card(made)
+    assert card.startswith("# Task complexity of lab:math given lab:pretrained\n")
+    assert "At most 90,000 bytes" in card and "0.690 (regex)" in card and "200 test examples" in card
+    # Above the 0.01 of the shortest program: the lowest and the middle round level, and that of the best.
+    assert [[cell.strip() for cell in row] for row in levels(card)] == [
+        ["0.2", "≤ 4,000 bytes", "subset", "0.490", "0.480 to 0.540"],
+        ["0.4", "≤ 4,000 bytes", "subset", "0.490", "0.480 to 0.540"],
+        ["0.69", "≤ 90,000 bytes", "lora", "0.690", "0.680 to 0.740"],
+    ]
+    for level in (0.2, 0.4, 0.69):
+        assert f"≤ {complexity(made.measurements(), level).bytes:,} bytes" in card
+    for text in (
+        "taskbits measure --model lab:pretrained --task lab:math --state given --seed 3 --rows 80 --methods",
+        "taskbits complexity study --at 0.69\n",
+        f"taskbits export study/programs/{made.measurements()[-1].program}.tbp --standalone program.py",
+        "processor: Abacus 3000",
+        "versions: torch 2.6.0",
+    ):
+        assert text in card
+
+
+@pytest.mark.parametrize("programs, tested", [([], True), (PROGRAMS, False), ([(900, 0.01, "data", {})], True)])
+def test_card_of_a_study_that_proves_nothing(tmp_path, programs, tested):
+    card = make_card(study(tmp_path / "study", programs, tested))
+    assert "Nothing is known yet" in card and not levels(card)
+
+
+def test_card_of_one_program(tmp_path):
+    card = make_card(study(tmp_path / "study", PROGRAMS[1:2]))
+    assert len(levels(card)) == 1 and "| 0.19 | ≤ 1,000 bytes" in card
+
+
+def test_hostile_text_stays_text_in_a_card(tmp_path):
+    hostile = "`|x| <img src=x> [a](b) \n```\n# title \u202e"
+    card = make_card(study(tmp_path / "study", PROGRAMS, model=hostile, task=hostile, versions={hostile: hostile}))
+    fences = [line for line in card.splitlines() if line.startswith("````")]
+    assert fences == ["````bash", "````"]
+    outside, _, rest = card.partition("````bash")
+    outside += rest.partition("\n````\n")[2]
+    assert "\n# title" not in outside and not re.search(r"(?<!\\)(<img|\[a|```)", outside)
+    assert "\u202e" not in card
+
+
+def test_card_is_printed_or_written(taskbits, tmp_path):
+    made = study(tmp_path / "study", PROGRAMS)
+    printed = taskbits("card", made.folder)
+    assert printed.stdout == make_card(made)
+    assert taskbits("card", made.folder, "--out", tmp_path / "card.md").stdout == f"{tmp_path}/card.md\n"
+    assert (tmp_path / "card.md").read_text() == make_card(made)
+    refused = taskbits("card", made.folder, "--out", tmp_path / "nowhere" / "card.md")
+    assert refused.returncode == 2 and "cannot write" in refused.stderr
+
+
+def test_report_is_a_page_and_pictures(taskbits, tmp_path):
+    made = study(tmp_path / "study", PROGRAMS[:2])
+    assert taskbits("report", made.folder).returncode == 0
+    for name, start in (("report.html", b"<!DOCTYPE html>"), ("frontier.png", b"\x89PNG"), ("frontier.svg", b"<?xml")):
+        assert (made.folder / name).read_bytes().startswith(start)
+
+
+def test_measuring_records_the_machine():
+    assert {"processor", "device", "threads", "torch"} <= versions().keys() and all(versions().values())

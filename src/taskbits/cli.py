@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from taskbits.display import console as notes
@@ -61,16 +62,27 @@ def methods() -> None:
 
 @app.command()
 def measure(
-    model: ModelOption,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            help="Hub id, folder, .gguf file, or lab:NAME; several with commas between: one study each, in OUT/NAME.",
+        ),
+    ],
     task: TaskOption,
     out: Annotated[str, typer.Option("--out", help="Folder of the study; the same command resumes it.")],
     methods: Annotated[str | None, typer.Option(help="Comma-separated names; all by default.")] = None,
     budget: Annotated[
-        str | None, typer.Option(help="Time, such as 90s, 3m or 2h; the whole sweeps by default.")
+        str | None, typer.Option(help="Time for a study, such as 90s, 3m or 2h; the whole sweeps by default.")
+    ] = None,
+    target: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Look only for the shortest program that scores as much.")
     ] = None,
     seed: SeedOption = 0,
     state: StateOption = "given",
-    revision: RevisionOption = None,
+    revision: Annotated[
+        str | None, typer.Option("--revision", help="Revision of a hub model; several with commas between.")
+    ] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Use only so many validation and test rows.")] = None,
     data: Annotated[str | None, typer.Option(help="Folder with the task's files; from the hub by default.")] = None,
     chat: Annotated[
@@ -85,27 +97,32 @@ def measure(
     ] = None,
 ) -> None:
     """Find programs for a model and a task, score them, and keep every one."""
+    from taskbits.checkpoints import measure_each
     from taskbits.measure import measure as run
     from taskbits.measure import parse_budget
 
-    names = [name.strip() for name in methods.split(",")] if methods else None
-    study = run(
-        model,
-        task,
-        out,
-        methods=names,
-        budget=parse_budget(budget) if budget else None,
-        seed=seed,
-        state=state,
-        revision=revision,
-        rows=rows,
-        data=data,
-        chat=chat,
-        race=race,
-        storage=storage,
-        files=files,
-    )
-    _print_frontier(study)
+    models, revisions = _listed(model), _listed(revision) if revision else [None]
+    options = {
+        "methods": _listed(methods) if methods else None,
+        "budget": parse_budget(budget) if budget else None,
+        "seed": seed,
+        "state": state,
+        "rows": rows,
+        "data": data,
+        "chat": chat,
+        "race": race,
+        "target": target,
+        "storage": storage,
+        "files": files,
+    }
+    if len(models) * len(revisions) == 1:
+        _print_frontier(run(models[0], task, out, revision=revisions[0], **options))
+        return
+    studies, refusal = measure_each(models, revisions, task, out, **options)
+    if studies:
+        _compare(studies, [studies], Path(out) / "comparison.png")
+    if refusal:
+        raise refusal
 
 
 @app.command()
@@ -270,12 +287,19 @@ def complexity(
                     "bytes": found and found.bytes,
                     "program": found and found.program,
                     "method": found and found.method,
+                    "published": study.published,
                     "test": found and asdict(found.test),
                 }
             )
         )
     elif found is None:
         print(f"No program in {folder} reached {at:g}: nothing is known of C(T_{at:g} | M).")
+    elif study.published:
+        print(
+            f"Published estimate ({study.published}), not a bound on C(T_{at:g} | M): {found.bytes:,} bytes "
+            f"({found.bytes * 8:,} bits): {found.method} scores {found.test.value:.3f} on the test set that it was "
+            "chosen on; there is no program, and no interval is known."
+        )
     else:
         print(
             f"C(T_{at:g} | M) ≤ {found.bytes:,} bytes ({found.bytes * 8:,} bits): {found.method}, program "
@@ -286,27 +310,39 @@ def complexity(
 
 @app.command()
 def compare(
-    folders: list[Path],
+    folders: Annotated[list[Path] | None, typer.Argument(help="Folders of studies.")] = None,
     picture: Annotated[Path, typer.Option("--picture", help="PNG or SVG file to write.")] = Path("comparison.png"),
+    at: Annotated[str | None, typer.Option("--at", help="Comma-separated levels; some round ones by default.")] = None,
+    published: Annotated[bool, typer.Option("--published", help="Beside published estimates, or these alone.")] = False,
+    imports: Annotated[Path, typer.Option(help="Folder that published runs were imported to.")] = Path("published"),
+    as_json: JsonOption = False,
 ) -> None:
-    """Draw the frontiers of several studies in one picture, and print bytes at levels that they reach."""
-    from taskbits.frontier import ratios
-    from taskbits.report.figure import draw_comparison
-    from taskbits.report.scale import label
+    """Draw the frontiers of several studies, and what each checkpoint of a run needs; print bytes at several levels."""
+    from taskbits.checkpoints import runs
+    from taskbits.published import open_published
     from taskbits.study import Study
 
-    studies = [Study.open(folder) for folder in folders]
-    draw_comparison(studies, picture)
-    names = [label(study.info) for study in studies]
-    if len(set(names)) < len(names):
-        names = [f"{name} in {study.folder}" for name, study in zip(names, studies, strict=True)]
-    columns = (Column(name, overflow="fold") for name in names)
-    table = Table("level", *columns, "", title="bytes to reach a level on test (and how many times the fewest)")
-    for row in ratios(dict(zip(names, (study.measurements() for study in studies), strict=True))):
-        cells = (_times(row["bytes"][name], row["ratios"][name]) for name in names)
-        table.add_row(f"{row['level']:.3f}", *cells, row["note"])
-    Console().print(table)
-    print(f"picture: {picture}")
+    if not folders and not published:
+        raise UserError("nothing to compare: name folders of studies, or --published")
+    studies = [Study.open(folder) for folder in folders or []]
+    estimates = open_published(imports) if published else []
+    _compare(studies, runs(studies), picture, _levels(at), estimates, as_json)
+
+
+@app.command("import")
+def import_(
+    kind: Annotated[str, typer.Argument(help="What the file holds: paper (the runs of Vergara-Browne et al. 2026).")],
+    runs: Annotated[Path, typer.Argument(help="JSONL file, a run a line.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the studies to.")] = Path("published"),
+) -> None:
+    """Read published runs into studies of published estimates, for `compare --published`."""
+    from taskbits.published import SOURCE, import_paper
+
+    if kind != "paper":
+        raise UserError(f"can't import {kind!r}: use paper")
+    studies = import_paper(runs, out)
+    count = sum(len(study.measurements()) for study in studies)
+    print(f"{out}: {count:,} published estimates ({SOURCE}) in {len(studies)} studies; no program stands behind them")
 
 
 @app.command()
@@ -318,26 +354,178 @@ def records(
     from taskbits.report.records import write_records
     from taskbits.study import Study
 
-    write_records([Study.open(folder) for folder in folders], out)
+    write_records([Study.open(folder).require_programs() for folder in folders], out)
     print(out)
 
 
 @app.command()
 def report(folder: Path) -> None:
-    """Write the study's report: one HTML page and a picture."""
+    """Write the study's report: one HTML page, and its frontier as a picture in PNG and SVG."""
     from taskbits.report.figure import draw_frontier
     from taskbits.report.page import write_page
     from taskbits.study import Study
 
-    study = Study.open(folder)
-    page, picture = folder / "report.html", folder / "frontier.png"
+    study = Study.open(folder).require_programs()
+    page, pictures = folder / "report.html", [folder / "frontier.png", folder / "frontier.svg"]
     write_page(study, page)
-    draw_frontier(study, picture)
-    print(f"report: {page}\npicture: {picture}")
+    print(f"report: {page}")
+    for picture in pictures:
+        draw_frontier(study, picture)
+        print(f"picture: {picture}")
 
 
-def _times(size: int | None, ratio: float | None) -> str:
-    return "not reached" if size is None else f"{size:,} (×{ratio:.1f})"
+@app.command()
+def card(
+    folder: Path,
+    out: Annotated[Path | None, typer.Option("--out", help="Markdown file to write; printed by default.")] = None,
+) -> None:
+    """Write a card for a model's page: what was found at three levels, and how to find it again."""
+    from taskbits.report.card import make_card
+    from taskbits.study import Study
+
+    text = make_card(Study.open(folder).require_programs())
+    if out is None:
+        print(text, end="")
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from error
+    print(out)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _levels(text: str | None) -> list[float] | None:
+    """Levels from text such as 0.5,0.7."""
+    try:
+        levels = None if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        levels = [-1.0]
+    if levels and not all(0 <= level <= 1 for level in levels):
+        raise UserError(f"--at {text}: levels are numbers from 0 to 1 with commas between, such as 0.5,0.7")
+    return levels
+
+
+def _compare(studies, runs, picture, levels=None, estimates=(), as_json=False) -> None:
+    """Draw and print studies beside published estimates, the checkpoints of runs, and what the estimates tell."""
+    from taskbits.comparison import beside, compare, remarks
+    from taskbits.published import reductions
+    from taskbits.report.checkpoints import draw_steps
+    from taskbits.report.figure import draw_comparison
+
+    shown = [*studies, *beside(studies, estimates)]
+    draw_comparison(shown, picture)
+    pictures = [picture]
+    if runs:
+        pictures.append(picture.with_name(f"{picture.stem}-steps{picture.suffix}"))
+        draw_steps(runs, pictures[1], levels)
+    found = {
+        "groups": compare(shown, levels) if studies else [],
+        "published": reductions(estimates),
+        "remarks": remarks(shown),
+        "pictures": [str(path) for path in pictures],
+    }
+    if as_json:
+        print(json.dumps(found))
+        return
+    for group in found["groups"]:
+        _print_levels(group)
+        _print_information(group)
+    if found["published"]:
+        _print_reductions(found["published"])
+    for remark in found["remarks"]:
+        print(remark)
+    for path in found["pictures"]:
+        print(f"picture: {path}")
+
+
+def _print_levels(group: dict) -> None:
+    """Levels by studies, with ratios; or if that is too wide, studies by round levels."""
+    rows, title = group["levels"], f"{_heading(group)}: bytes to reach a level on test"
+    if not rows:
+        print(f"{_heading(group)}: nothing was scored on test yet")
+        return
+    names = list(rows[0]["bytes"])
+    if len(names) > 4:
+        plain = [row for row in rows if not row["note"]] or rows
+        cells = {name: [_bytes(row["bytes"][name]) for row in plain] for name in names}
+        _print_by_study(title, [row["level"] for row in plain], cells)
+        return
+    columns = (Column(escape(name), overflow="fold") for name in names)
+    table = Table("level", *columns, "", title=escape(f"{title} (and how many times the fewest)"))
+    for row in rows:
+        ratios = (row["ratios"][name] for name in names)
+        cells = (
+            _bytes(row["bytes"][name]) + (f" (×{ratio:.1f})" if ratio else "")
+            for name, ratio in zip(names, ratios, strict=True)
+        )
+        table.add_row(f"{row['level']:.3f}", *cells, escape(row["note"]))
+    Console().print(table)
+
+
+def _print_information(group: dict) -> None:
+    for random in dict.fromkeys(row["random"] for row in group["information"]):
+        rows = [row for row in group["information"] if row["random"] == random]
+        bounds = {row["level"]: row["random_bytes"] for row in sorted(rows, key=lambda row: row["level"])}
+        reached = [level for level, size in bounds.items() if size is not None]
+        missing = ", ".join(f"{level:.3f}" for level in bounds if level not in reached)
+        if reached:
+            cells = {f"bytes with {random}": [_bytes(bounds[level]) for level in reached]}
+            for model in dict.fromkeys(row["model"] for row in rows):
+                found = {
+                    row["level"]: f"{row['difference']:,}"
+                    for row in rows
+                    if row["model"] == model and row["level"] in reached
+                }
+                cells[f"fewer bytes with {model}"] = [found.get(level, "no bound") for level in reached]
+            _print_by_study(
+                f"{_heading(group)}: upper bound with a random M minus upper bound with M, in bytes",
+                reached,
+                cells,
+                "(a difference of two upper bounds: neither a lower nor an upper bound of information)",
+            )
+        if missing:
+            print(f"{_heading(group)}: no difference of bounds, since {random} does not reach it, at {missing}")
+
+
+def _print_by_study(title: str, levels: list[float], cells: dict[str, list[str]], note: str | None = None) -> None:
+    numbers = (Column(f"{level:.3f}", justify="right", overflow="fold") for level in levels)
+    table = Table(Column("level", overflow="fold"), *numbers, box=None, pad_edge=False)
+    for name, row in cells.items():
+        table.add_row(escape(name), *row)
+    print(f"\n{title}")
+    Console().print(table)
+    if note:
+        print(note)
+
+
+def _print_reductions(rows: list[dict]) -> None:
+    table = Table(
+        *("task", "training"),
+        Column("checkpoint", overflow="fold"),
+        Column("bytes", justify="right"),
+        Column("method", overflow="fold"),
+        title="published estimates: bytes to reach the best pre-trained score, pre-trained against post-trained",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for row in rows:
+        for training, shown in (("pre-trained", row["task"]), ("post-trained", f"at {row['level']:.3f}")):
+            one = row[training]
+            table.add_row(shown, training, escape(one["checkpoint"]), _bytes(one["bytes"]), escape(one["method"] or ""))
+    Console().print(table)
+
+
+def _bytes(count: int | None) -> str:
+    return "not reached" if count is None else f"{count:,}"
+
+
+def _heading(group: dict) -> str:
+    return f"{group['task']}, {group['family']}" if group["family"] else group["task"]
 
 
 def _read_program(path: Path):
@@ -357,7 +545,7 @@ def _print_frontier(study) -> None:
     if not found:
         notes.print("No program was measured yet.")
         return
-    table = Table(title=f"{label(study.info)} on {task(study.info)}", box=None, pad_edge=False)
+    table = Table(title=escape(f"{label(study.info)} on {task(study.info)}"), box=None, pad_edge=False)
     for column in ("bytes", "payload", "method", "settings", "valid.", "test", "95%", "program"):
         table.add_column(
             column,
@@ -369,14 +557,15 @@ def _print_frontier(study) -> None:
         settings = " ".join(f"{name}={value}" for name, value in row["settings"].items())
         test = "" if row["test"] is None else f"{row['test']:.3f}"
         low, high = row["interval"]
+        interval = "unknown" if low is None else f"{low:.2f}–{high:.2f}"
         table.add_row(
             f"{row['bytes']:,}",
             f"{row['payload_bytes']:,}",
             row["method"],
-            settings,
-            f"{row['validation']:.3f}",
+            escape(settings),
+            "" if study.published else f"{row['validation']:.3f}",
             test,
-            f"{low:.2f}–{high:.2f}",
-            row["program"].removesuffix(".tbp"),
+            interval,
+            row["program"].removesuffix(".tbp") if row["program"] else "none",
         )
     Console().print(table)

@@ -81,7 +81,7 @@ def check(study: Study, measurement: Measurement, model: Model, task: Task, spli
 
 def open_parts(study: Study) -> tuple[Model, Task]:
     """The study's model and task, loaded. Raises UserError if either has changed since."""
-    info = study.info
+    info = study.require_programs().info
     task = load_task(info["task"], info["rows"], info.get("data"), info.get("chat"))
     model = load_model(info["model"], info["state"], info["seed"], info["revision"])
     for what, found, wanted in (

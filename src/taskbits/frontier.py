@@ -33,7 +33,7 @@ def rows(measurements: Iterable[Measurement]) -> list[dict]:
             "test": m.test.value if m.test else None,
             "also": (m.test or m.validation).also,
             "interval": [(m.test or m.validation).low, (m.test or m.validation).high],
-            "program": f"{m.program}.tbp",
+            "program": f"{m.program}.tbp" if m.program else None,
         }
         for m in envelope(measurements)
     ]
@@ -49,7 +49,8 @@ def ratios(frontiers: Mapping[str, Iterable[Measurement]], levels: Iterable[floa
 
     A row is {"level", "note", "bytes": {name: bytes}, "ratios": {name: bytes / the shortest}}, with None
     where a study doesn't reach the level. Without `levels`: about five round ones that at least two studies
-    reach, and for each study the low end of the interval of its best program, as the note then says.
+    reach, and for each study the low end of the interval of its best program (or its score, where no interval is
+    known), as the note then says.
     """
     envelopes = {name: envelope(measurements) for name, measurements in frontiers.items()}
     notes = _levels(envelopes) if levels is None else {level: "" for level in levels}
@@ -67,6 +68,13 @@ def ratios(frontiers: Mapping[str, Iterable[Measurement]], levels: Iterable[floa
             }
         )
     return table
+
+
+def spread(frontiers: Iterable[Iterable[Measurement]]) -> list[float]:
+    """A few round levels, from what the shortest program of every study reaches to the best that one of any does."""
+    reached = [[_confirmed(m) for m in envelope(measurements) if m.test] for measurements in frontiers]
+    reached = [levels for levels in reached if levels]
+    return round_numbers(min(levels[0] for levels in reached), max(map(max, reached))) if reached else []
 
 
 def round_numbers(low: float, high: float) -> list[float]:
@@ -94,7 +102,9 @@ def _levels(envelopes: Mapping[str, list[Measurement]]) -> dict[float, str]:
     reached = sorted(max(map(_confirmed, programs)) for programs in tested.values())
     levels = {level: "" for level in round_numbers(low, reached[-2:][0])}
     for name, programs in tested.items():
-        level = math.floor(1000 * programs[-1].test.low) / 1000
+        best = programs[-1].test
+        end, what = (best.value, "the best") if best.low is None else (best.low, "low end of the interval of the best")
+        level = math.floor(1000 * end) / 1000
         if low < level <= reached[-1]:
-            levels.setdefault(level, f"low end of the interval of the best for {name}")
+            levels.setdefault(level, f"{what} for {name}")
     return dict(sorted(levels.items()))

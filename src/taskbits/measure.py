@@ -1,7 +1,7 @@
-"""The search: methods' sweeps under a budget of time, each program scored on validation as it comes.
+"""A study: the search's trials under a budget of time, each program fitted, decoded and scored on validation.
 
-At the end the frontier's programs go to a fresh process, which decodes each from its file and scores it on test,
-once (`confirm`).
+What to try next is for `search` to say. At the end the frontier's programs go to a fresh process, which decodes each
+from its file and scores it on test, once (`confirm`).
 """
 
 import os
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -23,16 +24,18 @@ from taskbits.display import console, progress
 from taskbits.errors import UserError
 from taskbits.export import standalone
 from taskbits.frontier import envelope
-from taskbits.methods import NAMES, method
+from taskbits.methods import COMPARISONS, NAMES, method
 from taskbits.model import Model, load_model
-from taskbits.program import Program
 from taskbits.scoring import Dominated, Scored, score
+from taskbits.search import in_turn, propose
 from taskbits.storage import full
 from taskbits.study import Measurement, Study, Taken, hash_of, key
 from taskbits.task import Task, load_task
 
 _PROBE = 2  # seconds of fitting before its whole time is guessed from them
 _STARTING = 10  # seconds until the fresh process has loaded its libraries
+_SHARE = 0.33  # of the time left that a trial may take
+_CHANCES = 2  # of a method's trials may be too long until it is left alone; one, if none has ended yet
 _WAIT = 2  # seconds between two looks at what other workers do
 _PACKAGES = ("taskbits", "torch", "transformers", "peft", "cmaes", "constriction", "zopfli", "python-minifier")
 
@@ -61,19 +64,21 @@ def measure(
     chat: bool | None = None,
     race: bool = True,
     storage: str | None = None,
+    target: float | None = None,
     files: str | None = None,
 ) -> Study:
-    """Run the methods' sweeps for `budget` seconds (or to their end) and confirm the frontier on test.
+    """Search with the methods for `budget` seconds and confirm the frontier on test. Without a budget: their sweeps.
 
     rows, data, chat: see `load_task`. race: give up on a program, for good, once its scores so far say that it won't
-    be on the frontier (`racing`). storage: a database URL, SQLite in `out` by default; workers can join the study there
-    (`worker`). files: an fsspec URL where the programs go, `out` by default. What is done already in the study is not
-    done again.
+    be on the frontier (`racing`). target: look only for the shortest program that scores as much. storage: a database
+    URL, SQLite in `out` by default; workers can join the study there (`worker`). files: an fsspec URL for programs,
+    `out` by default. What is done already in the study is not done again.
     Raises UserError on bad input.
     """
     started = time.monotonic()
-    modules = {name: method(name) for name in methods or NAMES}
+    modules = {name: method(name) for name in methods or sorted(NAMES, key=COMPARISONS.__contains__)}
     loaded_task = load_task(task, rows, data, chat)
+    checkpoint = f"{model}@{revision}" if revision else model
     info = {
         "model": _absolute(model),
         "state": state,
@@ -87,15 +92,15 @@ def measure(
         "task_fingerprint": loaded_task.fingerprint,
         "storage": storage and full(storage),
         "files": files and (files if "://" in files else os.path.abspath(files)),
-        "name": f"{model} {state} {seed} {loaded_task.name} {loaded_task.fingerprint}",
+        "name": f"{checkpoint} {state} {seed} {loaded_task.name} {loaded_task.fingerprint}",
     }
     with console.status(f"loading {model}"):
         loaded = load_model(model, state, seed, revision)
     study = Study.create(out, {**info, "state": loaded.state, "fingerprint": loaded.fingerprint.hex()})
-    study.ask_workers({"methods": list(modules), "race": race})
+    study.ask_workers({"methods": list(modules), "race": race, "target": target})
     if loaded_task.frame.chat:
         loaded.chat("")  # says at once if there is no chat template
-    refusal = _Search(study, loaded, loaded_task, seed, started, budget, race).run(modules)
+    refusal = _Search(study, loaded, loaded_task, seed, started, budget, race, target).run(modules)
     if refusal and not study.measurements():
         raise UserError(f"no program could be measured: {refusal}")
     del loaded  # the fresh process needs the memory
@@ -104,12 +109,24 @@ def measure(
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the results depend on."""
+    """Versions of what the results depend on, and the machine."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in _PACKAGES},
         "threads": str(torch.get_num_threads()),
+        "processor": _processor(),
+        "device": ", ".join(gpus) or "cpu",
     }
+
+
+def _processor() -> str:
+    """The processor's name, or its architecture where the system doesn't tell."""
+    try:
+        named = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        named = None
+    return named[1] if named else platform.processor() or platform.machine()
 
 
 def _absolute(spec: str) -> str:
@@ -123,9 +140,10 @@ class _TooLong(Exception):
 
 @dataclass
 class _Search:
-    """The sweeps of some methods for one study. `took` holds the seconds of the trials that this process ran.
+    """The trials that this process runs for one study.
 
     confirms: whether the budget must also do for the confirmation. finished: is told of each program.
+    took: seconds of its trials, with their methods. skipped: (method, settings as `key` has them) that were too long.
     """
 
     study: Study
@@ -135,47 +153,32 @@ class _Search:
     started: float
     budget: float | None
     race: bool
+    target: float | None
     confirms: bool = True
     finished: Callable[[Measurement], None] = lambda measurement: None
     took: list[tuple[str, float]] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
 
     def run(self, modules: dict[str, ModuleType]) -> UserError | None:
-        """Run what is left of the sweeps; returns why settings were left out, if any were.
-
-        The method that has had the least time goes next, so that costly methods don't keep the cheap ones waiting.
-        """
+        """Run trials until the budget is spent or nothing is left to try; returns why settings were left out, if so."""
         sweeps = {name: module.sweep(self.model, self.task) for name, module in modules.items()}
-        todo = {name: list(settings) for name, settings in sweeps.items()}
-        spent = dict.fromkeys(modules, 0.0)
-        for m in self.study.measurements():
-            spent[m.method] = spent.get(m.method, 0.0) + m.seconds
-        refusal, total = None, sum(map(len, sweeps.values()))
+        refusal = None
         with progress(TextColumn("{task.fields[best]}"), TextColumn("{task.fields[left]}")) as display:
-            bar = display.add_task("", total=total, best=self.best(), left="")
-            while True:
-                running, done = self.study.running(), self.study.done()  # in this order: what ends meanwhile is done
-                todo = {name: [s for s in some if (name, key(s)) not in done] for name, some in todo.items()}
-                free = {name: [s for s in some if (name, key(s)) not in running] for name, some in todo.items()}
-                if not (waiting := sum(map(len, todo.values()))):
-                    break
-                display.update(bar, completed=total - waiting, best=self.best())
-                end = self.expected_end(waiting)
-                if not any(free.values()):  # other workers run the rest; if one dies, its trial is still to be done
-                    if self.budget and time.monotonic() > end:
-                        break
-                    display.update(bar, description="waiting for other workers", left="")
-                    time.sleep(_WAIT)
-                    continue
-                name = min((name for name in free if free[name]), key=spent.__getitem__)
-                if not self.can_afford(name, end):
-                    todo[name] = []
-                    continue
-                settings, begun = free[name][0], time.monotonic()
+            bar = display.add_task("", total=self.budget or sum(map(len, sweeps.values())), best=self.best(), left="")
+
+            def waiting() -> None:
+                display.update(bar, description="waiting for other workers", left="")
+
+            while chosen := self.next(sweeps, waiting):
+                name, settings = chosen
+                begun, end = time.monotonic(), self.expected_end(sweeps)
                 label = " ".join([name, *(f"{option}={value}" for option, value in settings.items())])
 
                 def say(text: str, label: str = label, end: float | None = end) -> None:
                     left = f"{max(0.0, end - time.monotonic()):.0f} s left" if end else ""
                     display.update(bar, description=f"{label}: {text}", left=left)
+                    if self.budget:
+                        display.update(bar, completed=time.monotonic() - self.started)
 
                 try:
                     if error := self.trial(modules[name], name, settings, say, end):
@@ -184,27 +187,49 @@ class _Search:
                 except Taken:
                     continue
                 except _TooLong:
-                    display.console.print(f"{label}: does not fit in the budget", style="yellow", markup=False)
-                    todo[name] = []
-                seconds = time.monotonic() - begun
-                self.took.append((name, seconds))
-                spent[name] += seconds
-            display.update(bar, completed=total, best=self.best())
+                    display.console.print(f"{label}: too long for this budget", style="yellow", markup=False)
+                    self.skipped.append((name, key(settings)))
+                self.took.append((name, time.monotonic() - begun))
+                display.update(bar, best=self.best(), advance=0 if self.budget else 1)
+            display.update(bar, completed=display.tasks[0].total)
         return refusal
+
+    def next(self, sweeps: dict[str, list[dict]], waiting: Callable[[], None]) -> tuple[str, dict] | None:
+        """The method and the settings to try now, None if there are none.
+
+        If all that is left runs elsewhere, this waits for its end: what dies there is to be tried here.
+        """
+        while True:
+            running = self.study.running()  # before `done`: what ends in between is in both
+            done = self.study.done() | set(self.skipped)
+            if (chosen := self.choose(sweeps, done | running)) or not self.choose(sweeps, done):
+                return chosen
+            waiting()
+            time.sleep(_WAIT)
+
+    def choose(self, sweeps: dict[str, list[dict]], taken: set[tuple[str, str]]) -> tuple[str, dict] | None:
+        """The method and the settings to try, other than those that are taken."""
+        history = self.study.history()
+        if self.budget is None and self.target is None:
+            return in_turn(sweeps, history, taken)
+        affordable = {name: sweep for name, sweep in sweeps.items() if self.can_afford(name)}
+        limit = 2 * sum(parameter.numel() for parameter in self.model.lm.parameters())
+        return propose(affordable, history, taken, limit, self.seed, self.target)
 
     def trial(
         self, module: ModuleType, name: str, settings: dict, say: Callable[[str], None], end: float | None
     ) -> UserError | None:
         """Fit, write, decode and score one program. Returns the reason if these settings can't work here.
 
-        Raises _TooLong as soon as the fitting is seen to last beyond `end`, unless nothing else was tried yet.
+        Raises _TooLong as soon as the fitting is seen to take too much of the time until `end`, unless nothing else was
+        tried yet.
         """
         begun, scored_inputs = time.monotonic(), 0
 
         def fitting(at: int, of: int) -> None:
             say(f"fitting, step {at + 1} of {of}")
             spent = time.monotonic() - begun
-            if self.budget and self.took and at and spent > _PROBE and begun + spent * of / at > end:
+            if self.budget and self.took and at and spent > _PROBE and spent * of / at > _SHARE * (end - begun):
                 raise _TooLong
 
         def scoring(count: int) -> None:
@@ -220,11 +245,15 @@ class _Search:
                     fitted = module.fit(self.model, self.task, settings, self.seed, fitting)
                 content = fitted.program.to_bytes()
                 fit_done, peak = time.monotonic(), memory.peak()
+                size = len(standalone(fitted.program, self.model.dtype))
+                if enough := self.enough(size):
+                    trial.give_up(f"{size:,} bytes, and {enough:,} reach the target")
+                    return None
                 scored = self.known(content) or score(
-                    content, self.model, self.task, ["validation"], scoring, self.rival(fitted.program)
+                    content, self.model, self.task, ["validation"], scoring, self.rival(size)
                 )
             except Dominated as error:
-                trial.give_up(str(error))
+                trial.give_up(str(error), (size, error.seen))
                 return None
             except UserError as error:
                 trial.give_up(str(error))
@@ -260,25 +289,40 @@ class _Search:
         m = found[0]
         return Scored(m.bytes, m.payload_bytes, m.adapted, {"validation": m.validation}, {"validation": outputs})
 
-    def rival(self, program: Program) -> np.ndarray | None:
-        """The scores, on each validation row, of the best program so far that is no longer than this one."""
+    def enough(self, size: int) -> int | None:
+        """The bytes of a program that reaches the target, if one of so many bytes is therefore of no use."""
+        reaching = [m.bytes for m in self.study.measurements() if self.reaches(m)]
+        return min((count for count in reaching if count <= size), default=None)
+
+    def reaches(self, m: Measurement) -> bool:
+        return self.target is not None and m.validation.value >= self.target
+
+    def rival(self, size: int) -> np.ndarray | None:
+        """What a program of `size` bytes must beat, on each validation row: the target, or the best one as short."""
         if not self.race or not self.task.is_mean:
             return None
-        size = len(standalone(program, self.model.dtype))
+        if self.target is not None:
+            return np.full(len(self.task.splits["validation"]), self.target)
         shorter = [m for m in envelope(self.study.measurements()) if m.bytes <= size]
         outputs = self.study.outputs(shorter[-1].program, "validation") if shorter else None
         return outputs and self.task.rewards("validation", list(range(len(outputs))), outputs)
 
     def best(self) -> str:
-        """The best program so far, for people."""
+        """The best program so far, for people; with a target, the shortest that reaches it if there is one."""
         found = envelope(self.study.measurements())
-        return f"best {found[-1].validation.value:.3f} in {found[-1].bytes:,} B" if found else ""
+        if not found:
+            return ""
+        best = next((m for m in found if self.reaches(m)), found[-1])
+        return f"best {best.validation.value:.3f} in {best.bytes:,} B"
 
-    def expected_end(self, remaining: int) -> float | None:
-        """When the search must end (with a budget) or is likely to; None if nothing is known yet."""
+    def expected_end(self, sweeps: dict[str, list[dict]]) -> float | None:
+        """When the search must end (with a budget) or is likely to; None if nothing is known."""
         if self.budget is None:
-            mean = sum(seconds for _, seconds in self.took) / max(1, len(self.took))
-            return time.monotonic() + remaining * mean if self.took else None
+            if not self.took or self.target is not None:
+                return None
+            done = self.study.done()
+            left = sum((name, key(settings)) not in done for name, sweep in sweeps.items() for settings in sweep)
+            return time.monotonic() + left * sum(seconds for _, seconds in self.took) / len(self.took)
         if not self.confirms:
             return self.started + self.budget
         waiting = [m for m in envelope(self.study.measurements()) if m.test is None]
@@ -286,9 +330,12 @@ class _Search:
         confirming = _STARTING + ratio * sum(m.scoring_seconds for m in waiting)
         return self.started + self.budget - confirming
 
-    def can_afford(self, name: str, end: float | None) -> bool:
+    def can_afford(self, name: str) -> bool:
         """Whether one more trial of the method fits in the budget. The first of all always does."""
         if self.budget is None or not self.took:
             return True
+        known = any(attempt.method == name for attempt in self.study.history())
+        if [method for method, _ in self.skipped].count(name) >= (_CHANCES if known else 1):
+            return False
         longest = max((seconds for method, seconds in self.took if method == name), default=0.0)
-        return end - time.monotonic() > longest
+        return self.expected_end({}) - time.monotonic() > longest

@@ -10,7 +10,7 @@ random variables by betting", section 5).
 import numpy as np
 
 ERROR = 0.01  # chance that a program that would end above the other one is dropped
-FIRST = 16  # rows until the first look; each later part is twice as long
+FIRST = 64  # rows until the first look, since few rows cost nearly as much as many; each later part is twice as long
 _BETS = np.linspace(0.05, 0.95, 19)  # of what may be bet; the capital is spread over them
 
 

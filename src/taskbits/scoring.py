@@ -29,7 +29,11 @@ class Scored:
 
 
 class Dominated(Exception):
-    """The program was seen to score no better than its rival, before all rows were scored."""
+    """The program was seen to score no better than its rival, before all rows were scored. seen: its score so far."""
+
+    def __init__(self, message: str, seen: float):
+        super().__init__(message)
+        self.seen = seen
 
 
 def score(
@@ -74,8 +78,9 @@ def _race(
         found = task.rewards(split, seen, written)
         if len(seen) < len(rows) and racing.is_dominated(found - rival[seen], len(rows)):
             raise Dominated(
-                f"dominated: {found.mean():.3f} on {len(seen)} of {len(rows)} rows, where a program of no more bytes "
-                f"has {rival[seen].mean():.3f}"
+                f"dominated: {found.mean():.3f} on {len(seen)} of {len(rows)} rows, where what it must beat "
+                f"has {rival[seen].mean():.3f}",
+                float(found.mean()),
             )
         size *= 2
     return [text for _, text in sorted(zip(order, written, strict=True))]

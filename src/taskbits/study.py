@@ -14,6 +14,8 @@ With `files` in what is measured, programs and outputs lie there; DIR/programs h
 A reservation is a running trial of the database that holds what it reserves. Of those that hold the same the one that
 was added first is the reservation; whoever added another withdraws it. A process that runs a trial makes a sign of
 life every few seconds; one whose process is gone, or silent for too long, is withdrawn by whoever notices.
+
+A study of published estimates (`published`) has no programs and no storage, but DIR/measurements.jsonl.
 """
 
 import hashlib
@@ -47,12 +49,13 @@ class Score:
     """A score in [0, 1] with its 95% interval over `n` examples.
 
     also: what is reported beside it, such as other metrics of the same outputs, or how it was computed.
+    low, high and n are None where others have published a score without them.
     """
 
     value: float
-    low: float
-    high: float
-    n: int
+    low: float | None
+    high: float | None
+    n: int | None
     also: dict[str, float | str] = field(default_factory=dict)
 
 
@@ -67,6 +70,7 @@ class Measurement:
     seconds: of the whole trial; scoring_seconds: of its scoring on validation.
     peak_memory: most bytes that the process held while the program was found, where the system tells.
     test is None until the program is a frontier candidate.
+    A published estimate has no program ("") and no times (None).
     """
 
     method: str
@@ -79,8 +83,8 @@ class Measurement:
     program: str
     adapted: str
     content: dict
-    seconds: float
-    scoring_seconds: float
+    seconds: float | None
+    scoring_seconds: float | None
     seed: int
     versions: dict
     peak_memory: int | None = None
@@ -91,16 +95,34 @@ class Taken(Exception):
     """Another worker runs this, or has done it."""
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A trial that has ended, for those who choose the next one.
+
+    bytes, score: of its program on validation; where it was dropped, on the rows seen until then; None if there was
+    no program, or no score.
+    """
+
+    method: str
+    settings: dict
+    seconds: float
+    bytes: int | None
+    score: float | None
+    dropped: bool
+
+
 class Study:
     """Measurements of one model on one task. Use `Study.create`, `Study.open` or `Study.join`."""
 
     def __init__(self, folder: Path, info: dict):
         self.folder = folder
         self.info = info
+        self._silent: dict[int, tuple[int, float]] = {}  # by trial: its last sign of life, and when it was first seen
+        if self.published:
+            return
         self._files = Files(info.get("files") or str(folder))
         url = info["storage"] or f"sqlite:///{folder / 'study.db'}"
         self._records = storage.Records(url, info["name"])
-        self._silent: dict[int, tuple[int, float]] = {}  # by trial: its last sign of life, and when it was first seen
 
     @classmethod
     def create(cls, folder: Path | str, info: dict) -> "Study":
@@ -178,8 +200,24 @@ class Study:
         self._records.set("folder", folder)
         self._records.set("info", shared)
 
+    @property
+    def published(self) -> str | None:
+        """Where the estimates were published that stand here; None for a study of programs."""
+        return self.info.get("published")
+
+    def require_programs(self) -> "Study":
+        """This study. Raises UserError if it holds published estimates, which no program stands behind."""
+        if self.published:
+            raise UserError(
+                f"{self.folder} holds published estimates ({self.published}), for which there is no program: "
+                "only 'frontier', 'complexity' and 'compare' read them"
+            )
+        return self
+
     def measurements(self) -> list[Measurement]:
         """All finished measurements, shortest program first, with test scores where they were taken."""
+        if self.published:
+            return _read_estimates(self.folder / "measurements.jsonl")
         tests = {
             name.removeprefix("test:"): Score(**value)
             for name, value in self._records.values().items()
@@ -200,6 +238,24 @@ class Study:
         """The (method, settings as sorted JSON) pairs that workers run now. Frees those whose worker died."""
         self._free_the_dead()
         return _pairs(self._records.trials(TrialState.RUNNING))
+
+    def history(self) -> list[Attempt]:
+        """What was measured, dropped or found impossible, in the order in which it was begun."""
+        found = []
+        for trial in self._records.trials(TrialState.COMPLETE, TrialState.PRUNED):
+            attrs = trial.user_attrs
+            size, score = trial.values or attrs.get("seen", (None, None))
+            found.append(
+                Attempt(
+                    attrs["method"],
+                    json.loads(attrs["settings"]),
+                    trial.duration.total_seconds(),
+                    size and int(size),
+                    score,
+                    dropped=trial.values is None,
+                )
+            )
+        return found
 
     @contextmanager
     def trial(self, method: str, settings: dict) -> Iterator["Trial"]:
@@ -329,14 +385,37 @@ class Trial:
         self._close(TrialState.COMPLETE, [measurement.bytes, measurement.validation.value])
         return measurement
 
-    def give_up(self, why: str) -> None:
-        """These settings can't work for this model and task; never try them again. Raises Taken as `finish` does."""
+    def give_up(self, why: str, seen: tuple[int, float] | None = None) -> None:
+        """Never try these settings again. seen: bytes of the program, and its score as far as it is known.
+
+        Raises Taken as `finish` does.
+        """
         self._study._records.note(self._trial, "why", why)
+        if seen:
+            self._study._records.note(self._trial, "seen", seen)
         self._close(TrialState.PRUNED)
 
     def _close(self, state: TrialState, values: list[float] | None = None) -> None:
         if not self._study._records.close(self._trial, state, values):
             raise Taken
+
+
+def _read_estimates(path: Path) -> list[Measurement]:
+    """Published estimates, a JSON object a line, shortest first. Raises UserError if the file holds anything else."""
+    found = []
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            scores = {split: Score(**record[split]) for split in ("validation", "test")}
+            m = Measurement(**{**record, **scores})
+            if type(m.bytes) is not int or any(type(score.value) is not float for score in scores.values()):
+                raise ValueError
+            found.append(m)
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}: import the published runs again") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}, line {len(found) + 1}: not an estimate: import the published runs again") from error
+    return sorted(found, key=lambda m: (m.bytes, -m.test.value))
 
 
 def hash_of(program: bytes) -> str:

@@ -24,7 +24,16 @@ def work(storage: str, name: str | None = None, budget: float | None = None) -> 
         model, task = open_parts(study)
     asked = study.asked()
     search = _Search(
-        study, model, task, study.info["seed"], started, budget, asked["race"], confirms=False, finished=_tell
+        study,
+        model,
+        task,
+        study.info["seed"],
+        started,
+        budget,
+        asked["race"],
+        asked["target"],
+        confirms=False,
+        finished=_tell,
     )
     search.run({name: method(name) for name in asked["methods"]})
 

@@ -46,6 +46,9 @@ NAMES = (
     "distilled",
 )
 
+# As they are published, to be compared with.
+COMPARISONS = ("lora-fp16", "blora")
+
 
 @dataclass(frozen=True)
 class Fitted:

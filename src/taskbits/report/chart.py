@@ -50,8 +50,9 @@ def draw(measured: list[Measurement], width: int, height: int) -> Markup:
             "circle",
             cx=x(m.bytes),
             cy=y(m.validation.value),
-            r=2.2,
+            r=2.5,
             class_=_family(m),
+            data_family=FAMILIES.index(m.family),
             data_tip=_describe(m, m.validation),
         )
         for m in measured
@@ -76,19 +77,24 @@ def draw(measured: list[Measurement], width: int, height: int) -> Markup:
 
 
 def legend(measured: list[Measurement]) -> Markup:
-    """What the colours and shapes stand for."""
+    """What the colours and shapes stand for. The style sheet hides, in the whole page, the families not ticked."""
     keys = [
-        (f"f{i}", shape, family)
-        for i, (family, shape) in enumerate(zip(FAMILIES, _SHAPES, strict=True))
+        h("label", h("input", type="checkbox", name="family", value=i, checked="", autocomplete="off"), mark(i), family)
+        for i, family in enumerate(FAMILIES)
         if any(m.family == family for m in measured)
     ]
     if any(m.test is None for m in envelope(measured)):
-        keys.append(("untested", _SHAPES[0], "not yet scored on test"))
+        keys.append(h("span", _mark(_SHAPES[0], "untested"), "not yet scored on test"))
+    return h("div", *keys, class_="legend", role="group", aria_label="Families shown")
 
-    def mark(name: str, shape: str) -> Markup:
-        return h("svg", h("path", d=shape, class_=name), viewBox="-7 -7 14 14", aria_hidden="true")
 
-    return h("p", *(h("span", mark(name, shape), text) for name, shape, text in keys), class_="legend")
+def mark(family: int) -> Markup:
+    """The sign of a family, as high as a line of text."""
+    return _mark(_SHAPES[family], f"f{family}")
+
+
+def _mark(shape: str, name: str) -> Markup:
+    return h("svg", h("path", d=shape, class_=name), viewBox="-7 -7 14 14", class_="mark", aria_hidden="true")
 
 
 def _describe(m: Measurement, score: Score) -> str:
@@ -119,4 +125,12 @@ def _point(m: Measurement, x: float, y: Callable[[float], float]) -> Markup:
         )
     )
     words = _describe(m, score)
-    return h("a", *parts, href=f"#p-{m.program}", class_=f"point {_family(m)}", data_tip=words, aria_label=words)
+    return h(
+        "a",
+        *parts,
+        href=f"#p-{m.program}",
+        class_=f"point {_family(m)}",
+        data_family=FAMILIES.index(m.family),
+        data_tip=words,
+        aria_label=words,
+    )

@@ -11,9 +11,14 @@ class Markup(str):
     """Text that is markup already."""
 
 
+def visible(text: object) -> str:
+    """The text with a sign for whatever would hide or reorder it."""
+    return str(text).translate(_VISIBLE)
+
+
 def escape(text: object) -> Markup:
     """Make anything safe to stand between tags or in a quoted attribute."""
-    return text if isinstance(text, Markup) else Markup(html.escape(str(text).translate(_VISIBLE)))
+    return text if isinstance(text, Markup) else Markup(html.escape(visible(text)))
 
 
 def h(tag: str, *children: object, **attributes: object) -> Markup:
@@ -23,7 +28,8 @@ def h(tag: str, *children: object, **attributes: object) -> Markup:
         for name, value in attributes.items()
         if value is not None
     )
-    return Markup(f"<{tag}{written}>{join(children)}</{tag}>")
+    end = "" if tag == "input" else f"</{tag}>"  # Of the elements that can't hold others, the one that is used.
+    return Markup(f"<{tag}{written}>{join(children)}{end}")
 
 
 def join(children) -> Markup:

@@ -28,6 +28,17 @@ for (const point of points) {
   });
 }
 
+const boxes = [...document.querySelectorAll("[name=family]")];
+
+// The style sheet hides the families that aren't ticked; if the program shown is one of theirs, the best other is.
+for (const box of boxes) {
+  box.addEventListener("change", () => {
+    const ticked = boxes.filter((other) => other.checked).map((other) => other.value);
+    const left = programs.filter((program) => ticked.includes(program.dataset.family));
+    if (left.length && !left.some((program) => !program.classList.contains("away"))) choose("#" + left.at(-1).id);
+  });
+}
+
 const tip = document.getElementById("tip");
 
 function explain(event) {

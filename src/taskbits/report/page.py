@@ -7,16 +7,18 @@ import base64
 import hashlib
 import json
 import math
-import shlex
+import re
+from collections import Counter
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
 from taskbits.errors import UserError
 from taskbits.frontier import complexity, envelope, rows
-from taskbits.report import chart
+from taskbits.report import chart, provenance
 from taskbits.report.markup import Markup, escape, h, join
-from taskbits.report.scale import label, metric, task
+from taskbits.report.scale import FAMILIES, label, metric, task
 from taskbits.study import Measurement, Score, Study
 
 _COLOURS = "The stronger the colour of a token, and the wider its part of the strip, the more bits it costs."
@@ -28,12 +30,14 @@ def write_page(study: Study, path: Path | str) -> None:
     template, style, script = (
         files(__package__).joinpath(f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js")
     )
-    numbers = json.dumps({"study": info, "frontier": rows(measured)}, indent=1)
+    # The storage's URL may hold a password, and the page is made to be handed on.
+    shown = {name: value for name, value in info.items() if name != "storage"}
+    numbers = json.dumps({"study": shown, "frontier": rows(measured)}, indent=1)
     page = Template(template).substitute(
         question=escape(f"How many bytes must be added to {label(info)} before it does {task(info)}?"),
         answer=_answer(info, measured),
-        body=_body(info, measured) if measured else "",
-        provenance=_provenance(info, measured),
+        body=_body(study, measured) if measured else "",
+        provenance=_provenance(study, measured),
         # In JSON, "<" stands in strings only, where this means the same and can't end the script.
         numbers=numbers.replace("<", "\\u003c"),
         style=style,
@@ -81,13 +85,13 @@ def _answer(info: dict, measured: list[Measurement]) -> Markup:
     return join([lead, h("p", " ".join(notes))])
 
 
-def _body(info: dict, measured: list[Measurement]) -> Markup:
+def _body(study: Study, measured: list[Measurement]) -> Markup:
     programs = envelope(measured)
     marks = "test scores with 95% intervals" if any(m.test for m in programs) else "validation scores"
     caption = (
         f"Large marks are the programs that no shorter one matches on validation, at their {marks}; "
         "small dots are all programs measured, at their validation scores. The line is the score to "
-        "be had at each length. Choose a mark to see its program."
+        "be had at each length, whichever families are shown. Choose a mark to see its program."
     )
     return join(
         [
@@ -113,7 +117,8 @@ def _body(info: dict, measured: list[Measurement]) -> Markup:
                 _table(programs, programs),
                 h("details", h("summary", f"All {len(measured):,} programs measured"), _table(measured, programs)),
             ),
-            _commands(info, programs[-1]),
+            _time(study, measured),
+            _commands(study.info, programs[-1]),
         ]
     )
 
@@ -121,14 +126,13 @@ def _body(info: dict, measured: list[Measurement]) -> Markup:
 def _program(m: Measurement, best: bool) -> Markup:
     """What one program is, and what is known about it."""
     coded = f", ideally {m.ideal_bits:,.1f} bits" if m.ideal_bits is not None else ""
+    beside = [("test", m.test.also if m.test else {}), ("validation", m.validation.also)]
+    also = [(name, split, value) for split, values in beside for name, value in values.items()]
     facts = {
         "test": _score(m.test) if m.test else "not scored yet",
         "validation": _score(m.validation),
-        **{
-            f"{name}, {split}": value
-            for split, s in (("test", m.test), ("validation", m.validation))
-            for name, value in _beside(s).items()
-        },
+        **{f"{name}, {split}": f"{value:.3f}" for name, split, value in also if not isinstance(value, str)},
+        **{name: value for name, _, value in also if isinstance(value, str)},
         "length": f"{m.bytes:,} bytes = {8 * m.bytes:,} bits",
         "payload": f"{m.payload_bytes:,} bytes{coded}",
         "settings": _settings(m.settings),
@@ -144,13 +148,8 @@ def _program(m: Measurement, best: bool) -> Markup:
         *_content(m.content),
         id=f"p-{m.program}",
         class_="program best" if best else "program",
+        data_family=_family([m]),
     )
-
-
-def _beside(score: Score | None) -> dict[str, str]:
-    """What is reported beside a score."""
-    also = score.also if score else {}
-    return {name: value if isinstance(value, str) else f"{value:.3f}" for name, value in also.items()}
 
 
 def _content(content: dict) -> list[Markup]:
@@ -210,21 +209,18 @@ def _shade(bits: float) -> str:
 
 
 def _table(shown: list[Measurement], programs: list[Measurement]) -> Markup:
-    """A table that the page's script makes sortable, by `data-v` where the text won't do."""
-
-    def number(value, text):
-        return h("td", "–" if value is None else text, data_v="" if value is None else value, class_="number")
+    """Measurements, with links to the panels of those on the frontier."""
 
     def score(s):
         return (
-            number(None, "")
+            _number(None, "")
             if s is None
-            else number(s.value, join([f"{s.value:.3f} ", h("small", f"{s.low:.3f}–{s.high:.3f}")]))
+            else _number(s.value, join([f"{s.value:.3f} ", h("small", f"{s.low:.3f}–{s.high:.3f}")]))
         )
 
     def length(m):
         text = f"{m.bytes:,}"
-        return number(m.bytes, h("a", text, href=f"#p-{m.program}") if m.program in linked else text)
+        return _number(m.bytes, h("a", text, href=f"#p-{m.program}") if m.program in linked else text)
 
     linked = {m.program for m in programs}
     lines = (
@@ -233,46 +229,106 @@ def _table(shown: list[Measurement], programs: list[Measurement]) -> Markup:
             length(m),
             score(m.test),
             score(m.validation),
-            h("td", m.method),
+            _method(m.method, [m]),
             h("td", _settings(m.settings), class_="settings"),
-            number(m.payload_bytes, f"{m.payload_bytes:,}"),
-            number(m.ideal_bits, "" if m.ideal_bits is None else f"{m.ideal_bits:,.1f}"),
+            _number(m.payload_bytes, f"{m.payload_bytes:,}"),
+            _number(m.ideal_bits, "" if m.ideal_bits is None else f"{m.ideal_bits:,.1f}"),
+            data_family=_family([m]),
         )
         for m in shown
     )
     names = ("Bytes", "Test", "Validation", "Method", "Settings", "Payload", "Ideal bits")
-    heads = (h("th", name, scope="col", class_=None if name in ("Method", "Settings") else "number") for name in names)
-    return _scrolling(h("table", h("thead", h("tr", *heads)), h("tbody", *lines), class_="sortable"))
+    return _sortable(names, lines)
+
+
+def _time(study: Study, measured: list[Measurement]) -> Markup:
+    """What each method cost, the costliest first."""
+    tried = Counter(name for name, _ in study.done())
+    found: dict[str, list[Measurement]] = {name: [] for name in tried}
+    for m in measured:
+        found.setdefault(m.method, []).append(m)
+    seconds = {name: sum(m.seconds for m in some) for name, some in found.items()}
+    total, longest = sum(seconds.values()) or 1.0, max(seconds.values()) or 1.0
+    lines = (
+        h(
+            "tr",
+            _method(name, found[name]),
+            _number(seconds[name], f"{seconds[name]:,.1f}"),
+            _share(seconds[name] / total, seconds[name] / longest, found[name]),
+            _number(tried[name], f"{tried[name]:,}"),
+            _number(len(found[name]), f"{len(found[name]):,}"),
+            data_family=_family(found[name]),
+        )
+        for name in sorted(found, key=lambda name: (-seconds[name], name))
+    )
+    return h(
+        "section",
+        h("h2", "Time by method"),
+        h(
+            "p",
+            "The seconds in which programs were found and scored on validation. A trial that was given up is counted "
+            "among the settings tried, but left no record of its time; nor did the scoring on test.",
+        ),
+        _sortable(("Method", "Seconds", "Share", "Settings tried", "Programs"), lines),
+    )
 
 
 def _commands(info: dict, best: Measurement) -> Markup:
-    state = f" --state random --seed {info['seed']}" if info.get("state") == "random" else ""
-    program, model = f"programs/{best.program}.tbp", shlex.quote(info["model"]) + state
+    program, model = f"programs/{best.program}.tbp", provenance.model_options(info)
     return h(
         "section",
         h("h2", "Run the best one"),
         h("p", "In the folder of the study; the inputs are lines of JSON:"),
-        _verbatim(f"taskbits run {program} --model {model} --input inputs.jsonl"),
+        _code(f"taskbits run {program} {model} --input inputs.jsonl"),
         h("p", f"Or as the one file of {best.bytes:,} bytes that needs nothing of taskbits, only M in a folder:"),
-        _verbatim(
+        _code(
             f"taskbits export {program} --standalone program.py\n"
-            f"taskbits save-model --model {model} M\n"
+            f"taskbits save-model {model} M\n"
             "python program.py --model M --input inputs.jsonl"
         ),
     )
 
 
-def _provenance(info: dict, measured: list[Measurement]) -> Markup:
-    names = ("model", "state", "seed", "revision", "task", "metric", "fingerprint")
+def _provenance(study: Study, measured: list[Measurement]) -> Markup:
+    info = study.info
+    names = ("model", "state", "seed", "revision", "task", "rows", "data", "chat", "metric")
     facts = {name: info[name] for name in names if info.get(name) is not None}
+    prints = {"model's hash": info.get("fingerprint"), "task's hash": info.get("task_fingerprint")}
+    facts |= {name: h("code", text) for name, text in prints.items() if text}
+    facts["measured"] = provenance.duration(measured)
+    facts |= provenance.hardware(measured)
     if measured:
-        facts["versions"] = ", ".join(f"{name} {version}" for name, version in measured[-1].versions.items())
-    facts["measured"] = f"{len(measured):,} programs in {sum(m.seconds for m in measured) / 60:,.1f} minutes"
-    options = {name: info.get(name) for name in ("model", "task", "state", "seed", "revision", "rows")}
-    command = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None)
-    return join(
-        [_facts(facts), h("p", "To measure it again:"), _verbatim(f"taskbits measure {command} --out another-folder")]
-    )
+        facts["versions"] = provenance.software(measured)
+    again = "To measure it again, to the end of all sweeps (--budget sets a limit):"
+    return join([_facts(facts), h("p", again), _code(provenance.measure_command(study, "another-folder"))])
+
+
+def _sortable(names: tuple[str, ...], lines: Iterable[Markup]) -> Markup:
+    """A table that the page's script makes sortable, by `data-v` where the text won't do."""
+    words = ("Method", "Settings", "Share")
+    heads = (h("th", name, scope="col", class_=None if name in words else "number") for name in names)
+    return _scrolling(h("table", h("thead", h("tr", *heads)), h("tbody", *lines), class_="sortable"))
+
+
+def _number(value: float | None, text: object) -> Markup:
+    return h("td", "–" if value is None else text, data_v="" if value is None else value, class_="number")
+
+
+def _method(name: str, found: list[Measurement]) -> Markup:
+    """A cell with the method's name and the sign of its family, which is known from what it found."""
+    family = _family(found)
+    return h("td", "" if family is None else chart.mark(family), name, class_="method")
+
+
+def _share(part: float, length: float, found: list[Measurement]) -> Markup:
+    """A cell with the part of a whole, and a bar that is 1 long for the largest part."""
+    family = _family(found)
+    bar = h("span", class_="part" if family is None else f"part f{family}", style=f"--length:{length:.4f}")
+    return h("td", bar, f"{part:.0%}", data_v=part, class_="share")
+
+
+def _family(found: list[Measurement]) -> int | None:
+    return FAMILIES.index(found[0].family) if found else None
 
 
 def _facts(facts: dict) -> Markup:
@@ -290,6 +346,11 @@ def _settings(settings: dict) -> str:
 def _verbatim(*text: object) -> Markup:
     # It can be reached with the Tab key, so that those without a mouse can scroll it.
     return h("pre", *text, tabindex="0")
+
+
+def _code(commands: str) -> Markup:
+    """Commands, whose lines break between words and not after the hyphens of an option."""
+    return _verbatim(*(part if part.isspace() else h("code", part) for part in re.split(r"(\s+)", commands)))
 
 
 def _scrolling(table: Markup) -> Markup:

@@ -4,12 +4,15 @@ import math
 from pathlib import Path
 
 FAMILIES = ("inference control", "data", "parametric")
+ESTIMATE = "published estimate"
 
 
 def label(info: dict) -> str:
     """The model of a study, in a few words."""
+    revision = f"@{info['revision']}" if info.get("revision") else ""
     seed = f" (random, seed {info['seed']})" if info.get("state") == "random" else ""
-    return f"{_last_part(info['model'])}{seed}"
+    estimate = f" ({ESTIMATE})" if info.get("published") else ""
+    return f"{_last_part(info['model'])}{revision}{seed}{estimate}"
 
 
 def task(info: dict) -> str:
@@ -38,12 +41,12 @@ def bounds(sizes: list[int]) -> tuple[float, float]:
     return low / room, high * room
 
 
-def ticks(low: float, high: float) -> list[int]:
-    """Where to label a logarithmic axis: 1, 2 and 5 of each decade, or decades alone if that is too many."""
+def ticks(low: float, high: float, most: int = 6) -> list[int]:
+    """Where to label a logarithmic axis: 1, 2 and 5 of each decade, or if that is too many, decades, or every third."""
     decades = range(max(0, math.floor(math.log10(low))), math.ceil(math.log10(high)) + 1)
-    for digits in ((1, 2, 5), (1,)):
-        found = [d * 10**k for k in decades for d in digits if low <= d * 10**k <= high]
-        if len(found) <= 6:
+    for digits, every in (((1, 2, 5), 1), ((1,), 1), ((1,), 3)):
+        found = [d * 10**k for k in decades for d in digits if k % every == 0 and low <= d * 10**k <= high]
+        if len(found) <= most:
             break
     return found
 
@@ -51,7 +54,8 @@ def ticks(low: float, high: float) -> list[int]:
 def score_limit(measurements) -> float:
     """The top of the axis of scores, which starts at 0."""
     scores = [s for m in measurements for s in (m.validation, m.test) if s]
-    highest = max([s.value for s in scores] + [m.test.high for m in measurements if m.test], default=1.0)
+    ends = [m.test.high for m in measurements if m.test and m.test.high is not None]
+    highest = max([s.value for s in scores] + ends, default=1.0)
     return min(1.0, max(0.1, 1.08 * highest))
 
 

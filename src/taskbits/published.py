@@ -1,0 +1,204 @@
+"""Published runs as studies of estimates, to be drawn and compared beside one's own.
+
+Vergara-Browne et al. 2026 give, for each run, an estimate of its bits and its score on the test set. No program was
+written, the best of many runs was chosen on the test set itself, and no interval is known: what is made of them here
+says so wherever it is shown (`Study.published`). Knows the layout of that one file of results.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from taskbits.errors import UserError
+from taskbits.frontier import complexity, envelope
+from taskbits.rows import parse_row, read_lines
+from taskbits.study import Measurement, Score, Study
+
+SOURCE = "Vergara-Browne et al. 2026"
+# What stands for a model family in a comparison: the start, the end of pre-training and the end of post-training.
+TRAINING = ("random", "pre-trained", "post-trained")
+
+_NEEDED = ["model_name", "dataset_name", "experiment_name", "bits", "performance", "strategy_hparams", "seed"]
+# Bits of the published inference scripts, and the family of each method. Nothing was added where there is no script.
+_METHODS = {
+    "baseline": (2952, "inference control"),
+    "urial": (3704, "inference control"),
+    "icl": (3704, "inference control"),
+    "online_coding": (5704, "data"),
+    "lora": (2832, "parametric"),
+    "blora": (8376, "parametric"),
+    "phase-one": (0, "parametric"),
+    "phase-two": (0, "parametric"),
+    "lm_head": (0, "parametric"),
+    "full_ft": (0, "parametric"),
+}
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What was scored and how; `best` is the best possible score."""
+
+    name: str
+    test_set: str
+    metric: str
+    best: int
+
+
+# By the start of the data set's name.
+_TASKS = {
+    "meta-math/MetaMathQA": _Task("gsm8k", "GSM8K", "accuracy", 1),
+    "allenai/nllb": _Task("translation", "FLORES, English to French", "bleu", 100),
+    "ifeval:": _Task("ifeval", "IFEval", "accuracy", 1),
+}
+# The checkpoints of each model family in the order of training; those that TRAINING speaks of are named by it.
+_CHECKPOINTS = {
+    "SmolLM3 3B": {
+        "smollm3-step0": "random",
+        "smollm3-step40k": None,
+        "smollm3-step1720k": None,
+        "smollm3-stage1": "pre-trained",
+        "smollm3-stage2": None,
+        "smollm3-stage3": None,
+        "smollm3": "post-trained",
+    },
+    "Olmo3 7B": {
+        "olmo3-7b-step0": "random",
+        "olmo3-7b-step707k": None,
+        "olmo3-7b-step1414k": "pre-trained",
+        "olmo3-7b-stage2-step6k": None,
+        "olmo3-7b-stage2-step12k": None,
+        "olmo3-7b-stage2-step24k": None,
+        "olmo3-7b-stage2-step48k": None,
+        "olmo3-1025-7b": None,
+        "olmo3-7b-instruct-step200": None,
+        "olmo3-7b-instruct-step400": "post-trained",
+    },
+    "Olmo3 32B": {"olmo3-32b-step656k": "pre-trained"},
+}
+_MODELS = [model for models in _CHECKPOINTS.values() for model in models]
+
+
+def import_paper(runs: Path, folder: Path) -> list[Study]:
+    """Write the runs (a JSON object a line) as studies FOLDER/TASK/MODEL, in place of those imported before.
+
+    Raises UserError if a line is no such run, or if a folder can't be written or holds something else.
+    """
+    found: dict[tuple[_Task, str], list[Measurement]] = {}
+    for number, line in enumerate(read_lines(runs), 1):
+        if not line.strip():
+            continue
+        where = f"{runs}, line {number}"
+        try:
+            task, model, estimate = _estimate(parse_row(line, _NEEDED, where))
+        except ValueError as error:
+            raise UserError(f"{where}: not a run of {SOURCE}: {error}") from error
+        if estimate.bytes:  # The published figures leave out what takes none, too.
+            found.setdefault((task, model), []).append(estimate)
+    if not found:
+        raise UserError(f"{runs} holds no run")
+    return [_write(folder, task, model, estimates) for (task, model), estimates in found.items()]
+
+
+def open_published(folder: Path) -> list[Study]:
+    """The imported studies that stand for a family's training, by task, family and training.
+
+    Raises UserError if there is none in `folder`.
+    """
+    studies = [Study.open(path.parent) for path in folder.glob("*/*/study.json")]
+    studies = [study for study in studies if study.published and study.info["training"]]
+    if not studies:
+        raise UserError(
+            f"no published results in {folder}: read them with 'taskbits import paper RUNS.jsonl --out {folder}', "
+            "or name their folder with --imports"
+        )
+    tasks = [task.name for task in _TASKS.values()]
+    return sorted(studies, key=lambda study: (tasks.index(study.info["task"]), study.info["checkpoint"]))
+
+
+def reductions(studies: Iterable[Study]) -> list[dict]:
+    """What it takes to reach the best score of a pre-trained model, for it and for the post-trained one.
+
+    A row is {"task", "family", "level", "pre-trained", "post-trained"}; the last two are the checkpoint and what its
+    shortest estimate is, {"checkpoint", "bytes", "method", "score"}, with None for the last three if none reaches it.
+    """
+    found = {(study.info["task"], study.info["family"], study.info["training"]): study for study in studies}
+    rows = []
+    for task, family in dict.fromkeys((task, family) for task, family, _ in found):
+        pair = {training: found.get((task, family, training)) for training in TRAINING[1:]}
+        if all(pair.values()):
+            level = envelope(pair["pre-trained"].measurements())[-1].test.value
+            shortest = {training: _shortest(study, level) for training, study in pair.items()}
+            rows.append({"task": task, "family": family, "level": level, **shortest})
+    return rows
+
+
+def _shortest(study: Study, level: float) -> dict:
+    m = complexity(study.measurements(), level)
+    known = {"bytes": m.bytes, "method": m.method, "score": m.test.value} if m else {}
+    return {"checkpoint": study.info["model"], **dict.fromkeys(("bytes", "method", "score")), **known}
+
+
+def _estimate(run: dict) -> tuple[_Task, str, Measurement]:
+    """The task, the model and the estimate of a run. Raises ValueError if it is none."""
+    model, data, method, bits, score, settings, seed = (run[key] for key in _NEEDED)
+    task = next((task for start, task in _TASKS.items() if str(data).startswith(start)), None)
+    if model not in _MODELS:
+        raise ValueError(f"unknown model_name {model!r}")
+    if task is None:
+        raise ValueError(f"unknown dataset_name {data!r}")
+    if method not in list(_METHODS):
+        raise ValueError(f"unknown experiment_name {method!r}")
+    if type(bits) is not int or bits < 0:
+        raise ValueError(f"bits must be a whole number, not {bits!r}")
+    if type(score) not in (int, float) or not 0 <= score <= task.best:
+        raise ValueError(f"performance must be a number from 0 to {task.best}, not {score!r}")
+    if not isinstance(settings, dict):
+        raise ValueError(f"strategy_hparams must be an object, not {settings!r}")
+    script, family = _METHODS[method]
+    # The one score that is published stands for both: runs were chosen on the test set.
+    both = Score(score / task.best, None, None, None, {"how": f"published estimate, {SOURCE}"})
+    estimate = Measurement(
+        method=method,
+        family=family,
+        settings={key: value for key, value in settings.items() if key not in ("bits", "diffs_file")},
+        bytes=math.ceil((bits + script) / 8),
+        payload_bytes=math.ceil(bits / 8),
+        ideal_bits=None,
+        validation=both,
+        program="",
+        adapted="",
+        content={},
+        seconds=None,
+        scoring_seconds=None,
+        seed=seed,
+        versions={},
+        test=both,
+    )
+    return task, model, estimate
+
+
+def _write(folder: Path, task: _Task, model: str, found: list[Measurement]) -> Study:
+    family = next(family for family, models in _CHECKPOINTS.items() if model in models)
+    info = {
+        "published": SOURCE,
+        "name": f"{model} {task.name}, {SOURCE}",
+        "model": model,
+        "family": family,
+        "training": _CHECKPOINTS[family][model],
+        "checkpoint": _MODELS.index(model),
+        "task": task.name,
+        "test_set": task.test_set,
+        "metric": task.metric,
+    }
+    path = folder / task.name / model
+    if (path / "study.json").exists() and not Study.open(path).published:
+        raise UserError(f"{path} holds a study of programs: name another --out")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "measurements.jsonl").write_text("".join(json.dumps(asdict(m)) + "\n" for m in found))
+        (path / "study.json").write_text(json.dumps(info, indent=1))
+    except OSError as error:
+        raise UserError(f"cannot write to {path}: {error.strerror}: name another --out") from error
+    return Study.open(path)

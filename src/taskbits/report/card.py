@@ -1,0 +1,95 @@
+"""A card in Markdown for a model's page: what C(T_δ | M) was found to be, and how to find it again.
+
+Guarantees: what the study names (models, tasks, methods) is shown as text, whatever it holds.
+"""
+
+import math
+import re
+
+from taskbits.frontier import complexity, envelope, round_numbers
+from taskbits.report import provenance
+from taskbits.report.markup import visible
+from taskbits.report.scale import label, metric, task
+from taskbits.study import Measurement, Study
+
+_MEANING = """\
+C(T_δ | M) is the length of the shortest program that, given the model M, scores at least δ on the task T. It can't be
+computed, only bounded: each row is an **upper bound**, a program that was found. A shorter one may exist. A length is
+that of a whole Python file with its decoder; the model, Python and public libraries are not counted. Each program was
+chosen by its score on validation examples, decoded from its file in a fresh process, and scored once on test. Intervals
+are 95%, of the test score."""
+
+_AGAIN = """\
+`complexity` names the program to export; here it was {program}. Each line of `inputs.jsonl` is a JSON object with the
+fields of the task. `measure` goes to the end of all sweeps unless `--budget` gives it less time."""
+
+
+def make_card(study: Study) -> str:
+    """The card as Markdown."""
+    info, measured = study.info, study.measurements()
+    model, name = _text(label(info)), _text(task(info))
+    title = f"# Task complexity of {name} given {model}"
+    found = {level: complexity(measured, level) for level in _levels(measured)}
+    if not found:
+        return f"{title}\n\nNothing is known yet: no program was seen to score above 0 on test.\n"
+    level, best = max(found.items())
+    lead = (
+        f"**At most {best.bytes:,} bytes** must be added to {model} before it does {name} with a score of "
+        f"{_text(f'{best.test.value:.3f}{metric(info)}')}: a program of that size exists, and this is its score on "
+        f"{best.test.n:,} test examples."
+    )
+    commands, again = _commands(study, level, best), _AGAIN.format(program=_text(best.program))
+    parts = [title, lead, _table(found), _MEANING, "## To find it again", commands, again, _origin(study, measured)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _levels(measured: list[Measurement]) -> list[float]:
+    """Three levels that were reached: the lowest and the middle one of the round levels, and that of the best program.
+
+    Round levels begin above what the shortest program scores, which is to add next to nothing.
+    """
+    reached = [min(m.validation.value, m.test.value) for m in envelope(measured) if m.test]
+    highest = math.floor(1000 * max(reached, default=0.0)) / 1000
+    if not highest:
+        return []
+    between = [level for level in round_numbers(reached[0], highest) if level < highest]
+    return [*dict.fromkeys([*between[:1], *between[len(between) // 2 :][:1]]), highest]
+
+
+def _table(found: dict[float, Measurement]) -> str:
+    lines = ["| level δ | C(T_δ \\| M) | method | test score | 95% interval |", "|---|---|---|---|---|"]
+    for level, m in found.items():
+        lines.append(
+            f"| {level:g} | ≤ {m.bytes:,} bytes | {_text(m.method)} | {m.test.value:.3f} "
+            f"| {m.test.low:.3f} to {m.test.high:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def _commands(study: Study, level: float, best: Measurement) -> str:
+    lines = [
+        provenance.measure_command(study, "study"),
+        f"taskbits complexity study --at {level:g}",
+        f"taskbits export study/programs/{best.program}.tbp --standalone program.py",
+        f"taskbits save-model M {provenance.model_options(study.info)}",
+        "python program.py --model M --input inputs.jsonl",
+    ]
+    code = visible("\n".join(lines))
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", code))])  # longer than any in the code
+    return f"{fence}bash\n{code}\n{fence}"
+
+
+def _origin(study: Study, measured: list[Measurement]) -> str:
+    facts = {
+        "measured": provenance.duration(measured),
+        **provenance.hardware(measured),
+        "versions": provenance.software(measured),
+        "hash of the model": study.info.get("fingerprint"),
+        "hash of the task": study.info.get("task_fingerprint"),
+    }
+    return "\n".join(f"* {name}: {_text(value)}" for name, value in facts.items() if value)
+
+
+def _text(text: object) -> str:
+    """Text on one line in which nothing is read as Markdown or HTML."""
+    return re.sub(r"([\\`*_\[\]<>&|#~$])", r"\\\1", " ".join(visible(text).split()))

@@ -1,0 +1,63 @@
+"""Where a study's numbers come from: facts for people, and the commands that repeat them."""
+
+import shlex
+
+from taskbits.methods import NAMES
+from taskbits.study import Measurement, Study
+
+# What a record's versions say of the machine; the others are of software.
+_MACHINE = ("processor", "device", "threads")
+
+
+def model_options(info: dict) -> str:
+    """The options that name the study's model to any command."""
+    random = info.get("state") == "random"
+    return _options(
+        model=info["model"],
+        state="random" if random else None,
+        seed=info["seed"] if random else None,
+        revision=info.get("revision"),
+    )
+
+
+def measure_command(study: Study, out: str) -> str:
+    """The command that measures the same again in the folder `out`, with all options that the study knows of."""
+    info = study.info
+    tried = {name for name, _ in study.done()}
+    methods = ",".join(name for name in NAMES if name in tried) if tried < set(NAMES) else None
+    chat = {True: " --chat", False: " --no-chat"}.get(info.get("chat"), "")
+    names = ("model", "task", "state", "seed", "revision", "rows", "data")
+    options = _options(**{name: info.get(name) for name in names}, methods=methods or None)
+    return f"taskbits measure {options}{chat} --out {shlex.quote(out)}"
+
+
+def software(measured: list[Measurement]) -> str:
+    """The versions that were measured with, "torch 2.6.0, ..."; both where a study went on with another."""
+    return ", ".join(
+        f"{name} {' and '.join(values)}" for name, values in _versions(measured).items() if name not in _MACHINE
+    )
+
+
+def hardware(measured: list[Measurement]) -> dict[str, str]:
+    """The machine that was measured on, as far as the records tell: older ones know only the number of threads."""
+    found = _versions(measured)
+    return {name: " and ".join(found[name]) for name in _MACHINE if name in found}
+
+
+def duration(measured: list[Measurement]) -> str:
+    """How many programs were measured, and for how long."""
+    seconds = sum(m.seconds for m in measured)
+    programs = f"{len(measured):,} program{'s' * (len(measured) != 1)}"
+    return f"{programs} in {seconds:,.0f} seconds" if seconds < 600 else f"{programs} in {seconds / 60:,.0f} minutes"
+
+
+def _versions(measured: list[Measurement]) -> dict[str, list[str]]:
+    found: dict[str, dict[str, None]] = {}
+    for m in measured:
+        for name, value in m.versions.items():
+            found.setdefault(name, {})[str(value)] = None
+    return {name: list(values) for name, values in found.items()}
+
+
+def _options(**options: object) -> str:
+    return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None)
