@@ -64,15 +64,15 @@ def measure(
     chat: bool | None = None,
     race: bool = True,
     storage: str | None = None,
-    files: str | None = None,
     target: float | None = None,
+    files: str | None = None,
 ) -> Study:
     """Search with the methods for `budget` seconds and confirm the frontier on test. Without a budget: their sweeps.
 
     rows, data, chat: see `load_task`. race: give up on a program, for good, once its scores so far say that it won't
-    be on the frontier (`racing`). storage: a database URL, SQLite in `out` by default; workers can join the study there
-    (`worker`). files: an fsspec URL where the programs go, `out` by default. target: look only for the shortest program
-    that scores as much. What is done already in the study is not done again.
+    be on the frontier (`racing`). target: look only for the shortest program that scores as much. storage: a database
+    URL, SQLite in `out` by default; workers can join the study there (`worker`). files: an fsspec URL for programs,
+    `out` by default. What is done already in the study is not done again.
     Raises UserError on bad input.
     """
     started = time.monotonic()
@@ -142,8 +142,8 @@ class _TooLong(Exception):
 class _Search:
     """The trials that this process runs for one study.
 
-    took: seconds of its trials, with their methods. skipped: (method, settings as `key` has them) that were too long.
     confirms: whether the budget must also do for the confirmation. finished: is told of each program.
+    took: seconds of its trials, with their methods. skipped: (method, settings as `key` has them) that were too long.
     """
 
     study: Study
@@ -165,18 +165,13 @@ class _Search:
         refusal = None
         with progress(TextColumn("{task.fields[best]}"), TextColumn("{task.fields[left]}")) as display:
             bar = display.add_task("", total=self.budget or sum(map(len, sweeps.values())), best=self.best(), left="")
-            while True:
-                begun, end = time.monotonic(), self.expected_end(sweeps)
-                running = self.study.running()
-                chosen = self.next(sweeps, running)
-                if chosen is None and running and (self.budget is None or begun < end):
-                    # Other workers run what is left; if one dies, its trial is still to be done.
-                    display.update(bar, description="waiting for other workers", left="")
-                    time.sleep(_WAIT)
-                    continue
-                if chosen is None:
-                    break
+
+            def waiting() -> None:
+                display.update(bar, description="waiting for other workers", left="")
+
+            while chosen := self.next(sweeps, waiting):
                 name, settings = chosen
+                begun, end = time.monotonic(), self.expected_end(sweeps)
                 label = " ".join([name, *(f"{option}={value}" for option, value in settings.items())])
 
                 def say(text: str, label: str = label, end: float | None = end) -> None:
@@ -199,9 +194,22 @@ class _Search:
             display.update(bar, completed=display.tasks[0].total)
         return refusal
 
-    def next(self, sweeps: dict[str, list[dict]], running: set[tuple[str, str]]) -> tuple[str, dict] | None:
-        """The method and the settings to try now, None if there are none but those that are running."""
-        history, taken = self.study.history(), running | self.study.done() | set(self.skipped)
+    def next(self, sweeps: dict[str, list[dict]], waiting: Callable[[], None]) -> tuple[str, dict] | None:
+        """The method and the settings to try now, None if there are none.
+
+        If all that is left runs elsewhere, this waits for its end: what dies there is to be tried here.
+        """
+        while True:
+            running = self.study.running()  # before `done`: what ends in between is in both
+            done = self.study.done() | set(self.skipped)
+            if (chosen := self.choose(sweeps, done | running)) or not self.choose(sweeps, done):
+                return chosen
+            waiting()
+            time.sleep(_WAIT)
+
+    def choose(self, sweeps: dict[str, list[dict]], taken: set[tuple[str, str]]) -> tuple[str, dict] | None:
+        """The method and the settings to try, other than those that are taken."""
+        history = self.study.history()
         if self.budget is None and self.target is None:
             return in_turn(sweeps, history, taken)
         affordable = {name: sweep for name, sweep in sweeps.items() if self.can_afford(name)}

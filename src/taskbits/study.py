@@ -91,6 +91,10 @@ class Measurement:
     test: Score | None = field(default=None, compare=False)
 
 
+class Taken(Exception):
+    """Another worker runs this, or has done it."""
+
+
 @dataclass(frozen=True)
 class Attempt:
     """A trial that has ended, for those who choose the next one.
@@ -107,22 +111,18 @@ class Attempt:
     dropped: bool
 
 
-class Taken(Exception):
-    """Another worker runs this, or has done it."""
-
-
 class Study:
     """Measurements of one model on one task. Use `Study.create`, `Study.open` or `Study.join`."""
 
     def __init__(self, folder: Path, info: dict):
         self.folder = folder
         self.info = info
+        self._silent: dict[int, tuple[int, float]] = {}  # by trial: its last sign of life, and when it was first seen
         if self.published:
             return
         self._files = Files(info.get("files") or str(folder))
         url = info["storage"] or f"sqlite:///{folder / 'study.db'}"
         self._records = storage.Records(url, info["name"])
-        self._silent: dict[int, tuple[int, float]] = {}  # by trial: its last sign of life, and when it was first seen
 
     @classmethod
     def create(cls, folder: Path | str, info: dict) -> "Study":
@@ -158,20 +158,6 @@ class Study:
         except (OSError, ValueError) as error:
             raise UserError(f"no study in {folder}: make one with 'taskbits measure --out {folder}'") from error
         return cls(Path(folder), info)
-
-    @property
-    def published(self) -> str | None:
-        """Where the estimates were published that stand here; None for a study of programs."""
-        return self.info.get("published")
-
-    def require_programs(self) -> "Study":
-        """This study. Raises UserError if it holds published estimates, which no program stands behind."""
-        if self.published:
-            raise UserError(
-                f"{self.folder} holds published estimates ({self.published}), for which there is no program: "
-                "only 'frontier', 'complexity' and 'compare' read them"
-            )
-        return self
 
     @classmethod
     def join(cls, url: str, name: str | None = None) -> "Study":
@@ -213,6 +199,20 @@ class Study:
                 )
         self._records.set("folder", folder)
         self._records.set("info", shared)
+
+    @property
+    def published(self) -> str | None:
+        """Where the estimates were published that stand here; None for a study of programs."""
+        return self.info.get("published")
+
+    def require_programs(self) -> "Study":
+        """This study. Raises UserError if it holds published estimates, which no program stands behind."""
+        if self.published:
+            raise UserError(
+                f"{self.folder} holds published estimates ({self.published}), for which there is no program: "
+                "only 'frontier', 'complexity' and 'compare' read them"
+            )
+        return self
 
     def measurements(self) -> list[Measurement]:
         """All finished measurements, shortest program first, with test scores where they were taken."""
@@ -388,9 +388,9 @@ class Trial:
         return measurement
 
     def give_up(self, why: str, seen: tuple[int, float] | None = None) -> None:
-        """Never try these settings again. Raises Taken as `finish` does.
+        """Never try these settings again. seen: bytes of the program, and its score as far as it is known.
 
-        seen: bytes of the program, and its score as far as it is known.
+        Raises Taken as `finish` does.
         """
         self._study._records.note(self._trial, "why", why)
         if seen:

@@ -23,8 +23,18 @@ def work(storage: str, name: str | None = None, budget: float | None = None) -> 
     with console.status(f"loading {study.info['model']}"):
         model, task = open_parts(study)
     asked = study.asked()
-    how = {"race": asked["race"], "target": asked["target"], "confirms": False, "finished": _tell}
-    search = _Search(study, model, task, study.info["seed"], started, budget, **how)
+    search = _Search(
+        study,
+        model,
+        task,
+        study.info["seed"],
+        started,
+        budget,
+        asked["race"],
+        asked["target"],
+        confirms=False,
+        finished=_tell,
+    )
     search.run({name: method(name) for name in asked["methods"]})
 
 
