@@ -244,8 +244,6 @@ class Study:
         found = []
         for trial in self._records.trials(TrialState.COMPLETE, TrialState.PRUNED):
             attrs = trial.user_attrs
-            if "method" not in attrs:
-                continue
             size, score = trial.values or attrs.get("seen", (None, None))
             found.append(
                 Attempt(
