@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskbits.measure import measure
+from taskbits.methods import NAMES, ORDER
 from taskbits.search import hypervolume, in_turn, paces, propose
 from taskbits.study import Attempt, key
 
@@ -50,6 +51,10 @@ def test_settings_between_those_of_the_sweep_are_tried_too():
     sizes = [a.settings["bytes"] for a in search(world, rounds=40) if a.method == "lora"]
     known = {settings["bytes"] for settings in SWEEPS["lora"]}
     assert len(sizes) == len(set(sizes)) and known < set(sizes) and all(256 <= size <= 65536 for size in sizes)
+
+
+def test_a_search_knows_every_method():
+    assert sorted(ORDER) == sorted(NAMES)
 
 
 def test_a_search_without_anything_new_ends():

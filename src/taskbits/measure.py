@@ -24,7 +24,7 @@ from taskbits.display import console, progress
 from taskbits.errors import UserError
 from taskbits.export import standalone
 from taskbits.frontier import envelope
-from taskbits.methods import COMPARISONS, NAMES, method
+from taskbits.methods import ORDER, method
 from taskbits.model import Model, load_model
 from taskbits.scoring import Dominated, Scored, score
 from taskbits.search import in_turn, propose
@@ -34,7 +34,7 @@ from taskbits.task import Task, load_task
 
 _PROBE = 2  # seconds of fitting before its whole time is guessed from them
 _STARTING = 10  # seconds until the fresh process has loaded its libraries
-_SHARE = 0.33  # of the time left that a trial may take
+_SHARE = 0.5  # of the time left that the first trial of a method may take
 _CHANCES = 2  # of a method's trials may be too long until it is left alone; one, if none has ended yet
 _WAIT = 2  # seconds between two looks at what other workers do
 _PACKAGES = ("taskbits", "torch", "transformers", "peft", "cmaes", "constriction", "zopfli", "python-minifier")
@@ -76,7 +76,7 @@ def measure(
     Raises UserError on bad input.
     """
     started = time.monotonic()
-    modules = {name: method(name) for name in methods or sorted(NAMES, key=COMPARISONS.__contains__)}
+    modules = {name: method(name) for name in methods or ORDER}
     loaded_task = load_task(task, rows, data, chat)
     checkpoint = f"{model}@{revision}" if revision else model
     info = {
@@ -225,11 +225,12 @@ class _Search:
         tried yet.
         """
         begun, scored_inputs = time.monotonic(), 0
+        share = 1.0 if any(attempt.method == name for attempt in self.study.history()) else _SHARE
 
         def fitting(at: int, of: int) -> None:
             say(f"fitting, step {at + 1} of {of}")
             spent = time.monotonic() - begun
-            if self.budget and self.took and at and spent > _PROBE and spent * of / at > _SHARE * (end - begun):
+            if self.budget and self.took and at and spent > _PROBE and spent * of / at > share * (end - begun):
                 raise _TooLong
 
         def scoring(count: int) -> None:

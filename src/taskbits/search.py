@@ -19,11 +19,12 @@ from taskbits.study import Attempt, key
 Settings = dict
 Sweeps = Mapping[str, list[Settings]]
 Tried = set[tuple[str, str]]
+Point = tuple[int, float]  # bytes and score
 
 _FIRST = 4  # settings of a sweep that are tried before the search within a method begins
 _MEMORY = 0.6  # weight of a trial's gain and seconds against those of the method's next trial
-_NEW = 0.5  # share of the time that goes to methods that were not tried yet, as long as others gain something
-_CURIOSITY = 0.15  # share of the trials that go to the method with the least time
+_HOPE = 0.05  # share of what is still to be gained that a method's first trial is expected to bring
+_CURIOSITY = 0.1  # share of the trials that go to the method with the least time
 _NEAR = 1.1  # numbers within this ratio are not worth telling apart
 _RANGE = 3  # a setting with more numbers than this in the sweep is a range, not a list
 _ASKS = 16  # of the sampler for settings that are new
@@ -51,16 +52,15 @@ def propose(
     ahead = {name: settings for name, settings in ahead.items() if settings is not None}
     known, pace = {name for name, _ in taken}, paces(history, limit, target)
     best = max((pace.get(name, 0.0) for name in ahead), default=0.0)
-    if fresh := next((name for name in ahead if name not in known), None):
-        first = {attempt.method: attempt.seconds for attempt in reversed(history)}
-        if best == 0 or sum(first.values()) <= _NEW * sum(attempt.seconds for attempt in history):
-            return fresh, ahead[fresh]
+    fresh = next((name for name in ahead if name not in known), None)
+    if fresh and best <= _HOPE * _missing(history, limit, target) / _mean_seconds(history):
+        return fresh, ahead[fresh]
     if best == 0 or rng.random() < _CURIOSITY:
         return _least_time(ahead, history)
     return _least_time({name: some for name, some in ahead.items() if pace.get(name, 0.0) == best}, history)
 
 
-def hypervolume(points: Iterable[tuple[int, float]], limit: float) -> float:
+def hypervolume(points: Iterable[Point], limit: float) -> float:
     """The area under the frontier of (bytes, score) over the natural logarithm of bytes, up to `limit` bytes."""
     area, best = 0.0, 0.0
     for size, score in sorted(points):
@@ -72,20 +72,35 @@ def hypervolume(points: Iterable[tuple[int, float]], limit: float) -> float:
 
 def paces(history: list[Attempt], limit: float, target: float | None = None) -> dict[str, float]:
     """For each method how much a second of its latest trials has gained, in hypervolume or towards the target."""
-    found: list[tuple[int, float]] = []
+    found: list[Point] = []
     gains: dict[str, float] = {}
     seconds: dict[str, float] = {}
     worth = 0.0
     for attempt in history:
-        if attempt.bytes is not None and not attempt.dropped:
-            found.append((attempt.bytes, attempt.score))
+        found += _points([attempt])
         before, worth = worth, _worth(found, limit, target)
         gains[attempt.method] = _MEMORY * gains.get(attempt.method, 0.0) + worth - before
         seconds[attempt.method] = _MEMORY * seconds.get(attempt.method, 0.0) + max(attempt.seconds, 1e-3)
     return {name: gain / seconds[name] for name, gain in gains.items()}
 
 
-def _worth(found: list[tuple[int, float]], limit: float, target: float | None) -> float:
+def _missing(history: list[Attempt], limit: float, target: float | None) -> float:
+    """What would be gained by a program as short as the shortest that is perfect, or reaches the target."""
+    found = _points(history)
+    shortest = min((size for size, _ in found), default=1)
+    perfect = 1.0 if target is None else target
+    return _worth([*found, (shortest, perfect)], limit, target) - _worth(found, limit, target)
+
+
+def _mean_seconds(history: list[Attempt]) -> float:
+    return max(1e-3, sum(attempt.seconds for attempt in history) / max(1, len(history)))
+
+
+def _points(history: list[Attempt]) -> list[Point]:
+    return [(a.bytes, a.score) for a in history if a.bytes is not None and not a.dropped]
+
+
+def _worth(found: list[Point], limit: float, target: float | None) -> float:
     """The hypervolume; with a target how short the shortest is that reaches it, else how near the best comes to it."""
     if target is None:
         return hypervolume(found, limit)
@@ -192,7 +207,7 @@ def _bisect(name: str, sweep: list[Settings], history: list[Attempt], taken: Tri
 
 
 def _reaches(attempt: Attempt, target: float) -> bool:
-    return attempt.bytes is not None and not attempt.dropped and attempt.score >= target
+    return any(score >= target for _, score in _points([attempt]))
 
 
 def _distinct(settings: list[Settings]) -> list[Settings]:

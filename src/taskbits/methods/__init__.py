@@ -46,8 +46,11 @@ NAMES = (
     "distilled",
 )
 
-# As they are published, to be compared with.
-COMPARISONS = ("lora-fp16", "blora")
+# In which a search begins to try them: what is quick and short first, what is as published, to be compared with, last.
+ORDER = (
+    *("zero-shot", "few-shot", "instructed", "prompt-search", "lora", "tiny", "seeded", "norms", "subset", "distilled"),
+    *("seeded-prompt", "lora-xs", "steer", "self-train", "full", "lora-fp16", "blora"),
+)
 
 
 @dataclass(frozen=True)
