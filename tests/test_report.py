@@ -2,6 +2,7 @@ import base64
 import hashlib
 import json
 import re
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -152,16 +153,16 @@ def test_page_shows_every_frontier_program_and_what_it_is(whole):
 def test_page_tells_time_by_method(tmp_path):
     made = study(tmp_path / "study", PROGRAMS)
     with made.trial("tiny", {"bytes": 4}) as trial:
+        time.sleep(0.1)  # a trial that is given up has taken time, too
         trial.give_up("nothing to change")
     write_page(made, tmp_path / "page.html")
     found = Page(tmp_path / "page.html")
     section = found.text.partition("Time by method")[2].partition("Run the best one")[0]
     # Method, seconds, share, settings tried, programs.
-    rows_shown = ["subset3.050%33", "few-shot2.033%22", "lora1.017%11", "tiny0.00%10"]
-    assert [section.find(row) for row in rows_shown] == sorted(section.find(row) for row in rows_shown)
-    assert all(row in section for row in rows_shown)
+    assert re.search(r"subset3\.0\d\d%33few-shot2\.0\d\d%22lora1\.01\d%11tiny0\.\d+%10", section)
     lengths = [a["style"] for a in found.all("span", "part")]
-    assert lengths == ["--length:1.0000", "--length:0.6667", "--length:0.3333", "--length:0.0000"]
+    assert lengths[:3] == ["--length:1.0000", "--length:0.6667", "--length:0.3333"]
+    assert 0.03 < float(lengths[3].partition(":")[2]) < 0.33
 
 
 def test_page_tells_where_its_numbers_come_from(tmp_path):

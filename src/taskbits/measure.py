@@ -97,7 +97,7 @@ def measure(
     with console.status(f"loading {model}"):
         loaded = load_model(model, state, seed, revision)
     study = Study.create(out, {**info, "state": loaded.state, "fingerprint": loaded.fingerprint.hex()})
-    study.ask_workers({"methods": list(modules), "race": race, "target": target})
+    study.ask_workers({"methods": list(modules), "race": race, "target": target, "budget": budget})
     if loaded_task.frame.chat:
         loaded.chat("")  # says at once if there is no chat template
     refusal = _Search(study, loaded, loaded_task, seed, started, budget, race, target).run(modules)

@@ -287,8 +287,8 @@ class Study:
         self._records.set("workers", what)
 
     def asked(self) -> dict:
-        """What workers are to do, by the last `ask_workers`."""
-        return self._records.values()["workers"]
+        """What workers are to do, by the last `ask_workers`; nothing in a study from before there were any."""
+        return self._records.values().get("workers", {})
 
     def path(self, program: str) -> Path:
         """The file of the program with this hash: a copy in the study's folder, if the files lie elsewhere.

@@ -1,7 +1,7 @@
 """A worker: takes part in the search of a study that it knows by the URL of its storage alone.
 
-It runs the methods that the last `measure` on the study was given. It scores nothing on test: `measure` does, when all
-is done.
+It runs the methods that the last `measure` on the study was given, for a time of its own. It scores nothing on test:
+`measure` does, when all is done.
 """
 
 import time

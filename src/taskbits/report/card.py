@@ -21,7 +21,8 @@ are 95%, of the test score."""
 
 _AGAIN = """\
 `complexity` names the program to export; here it was {program}. Each line of `inputs.jsonl` is a JSON object with the
-fields of the task. `measure` goes to the end of all sweeps unless `--budget` gives it less time."""
+fields of the task. Without `--budget`, `measure` goes to the end of all sweeps; with it, what is found depends on how
+fast the machine is."""
 
 
 def make_card(study: Study) -> str:

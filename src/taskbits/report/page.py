@@ -243,11 +243,12 @@ def _table(shown: list[Measurement], programs: list[Measurement]) -> Markup:
 
 def _time(study: Study, measured: list[Measurement]) -> Markup:
     """What each method cost, the costliest first."""
-    tried = Counter(name for name, _ in study.done())
-    found: dict[str, list[Measurement]] = {name: [] for name in tried}
-    for m in measured:
-        found.setdefault(m.method, []).append(m)
+    history = study.history()
+    tried = Counter(attempt.method for attempt in history)
+    found: dict[str, list[Measurement]] = {name: [m for m in measured if m.method == name] for name in tried}
     seconds = {name: sum(m.seconds for m in some) for name, some in found.items()}
+    for attempt in history:
+        seconds[attempt.method] += attempt.seconds if attempt.dropped else 0
     total, longest = sum(seconds.values()) or 1.0, max(seconds.values()) or 1.0
     lines = (
         h(
@@ -266,8 +267,8 @@ def _time(study: Study, measured: list[Measurement]) -> Markup:
         h("h2", "Time by method"),
         h(
             "p",
-            "The seconds in which programs were found and scored on validation. A trial that was given up is counted "
-            "among the settings tried, but left no record of its time; nor did the scoring on test.",
+            "The seconds in which programs were found and scored on validation, those of trials that were given up "
+            "included. The scoring on test comes on top.",
         ),
         _sortable(("Method", "Seconds", "Share", "Settings tried", "Programs"), lines),
     )

@@ -21,14 +21,17 @@ def model_options(info: dict) -> str:
 
 
 def measure_command(study: Study, out: str) -> str:
-    """The command that measures the same again in the folder `out`, with all options that the study knows of."""
+    """The command that measures the same again in the folder `out`: its methods, and the last one's other options."""
     info = study.info
     tried = {name for name, _ in study.done()}
     methods = ",".join(name for name in NAMES if name in tried) if tried < set(NAMES) else None
-    chat = {True: " --chat", False: " --no-chat"}.get(info.get("chat"), "")
+    asked = study.asked()
+    flags = {True: " --chat", False: " --no-chat"}.get(info.get("chat"), "")
+    flags += "" if asked.get("race", True) else " --no-race"
     names = ("model", "task", "state", "seed", "revision", "rows", "data")
-    options = _options(**{name: info.get(name) for name in names}, methods=methods or None)
-    return f"taskbits measure {options}{chat} --out {shlex.quote(out)}"
+    search = {"target": asked.get("target"), "budget": asked.get("budget") and f"{asked['budget']:g}s"}
+    options = _options(**{name: info.get(name) for name in names}, methods=methods or None, **search)
+    return f"taskbits measure {options}{flags} --out {shlex.quote(out)}"
 
 
 def software(measured: list[Measurement]) -> str:
