@@ -9,10 +9,12 @@ import sys
 import time
 
 import pytest
+import torch
 from conftest import fresh
 
 from taskbits.errors import UserError
 from taskbits.measure import measure, parse_budget
+from taskbits.methods import method
 from taskbits.study import Score, Study
 
 INFO = {"name": "a study", "storage": None}
@@ -127,3 +129,13 @@ def test_verify_notices_a_record_that_does_not_match(model_folder, task_folder, 
         )
     result = fresh("verify", study.path(found.program))
     assert result.returncode != 0 and "length" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_trial_that_needs_too_much_memory_does_not_end_the_search(tmp_path, model_folder, task_folder, monkeypatch):
+    def fit(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 80 GiB.")
+
+    monkeypatch.setattr(method("instructed"), "fit", fit)
+    study = measure(model_folder, task_folder, str(tmp_path / "study"), methods=["instructed", "zero-shot"])
+    assert {m.method for m in study.measurements()} == {"zero-shot"}
+    assert {a.method for a in study.history()} == {"instructed", "zero-shot"}

@@ -100,7 +100,7 @@ def measure(
     study.ask_workers({"methods": list(modules), "race": race, "target": target, "budget": budget})
     if loaded_task.frame.chat:
         loaded.chat("")  # says at once if there is no chat template
-    refusal = _Search(study, loaded, loaded_task, seed, started, budget, race, target).run(modules)
+    refusal = Search(study, loaded, loaded_task, seed, started, budget, race, target).run(modules)
     if refusal and not study.measurements():
         raise UserError(f"no program could be measured: {refusal}")
     del loaded  # the fresh process needs the memory
@@ -139,7 +139,7 @@ class _TooLong(Exception):
 
 
 @dataclass
-class _Search:
+class Search:
     """The trials that this process runs for one study.
 
     confirms: whether the budget must also do for the confirmation. finished: is told of each program.
@@ -256,9 +256,9 @@ class _Search:
             except Dominated as error:
                 trial.give_up(str(error), (size, error.seen))
                 return None
-            except UserError as error:
+            except (UserError, torch.OutOfMemoryError) as error:
                 trial.give_up(str(error))
-                return error
+                return UserError(str(error).splitlines()[0])
             measurement = trial.finish(
                 content,
                 scored.outputs["validation"],

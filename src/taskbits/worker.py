@@ -8,7 +8,7 @@ import time
 
 from taskbits.confirm import open_parts
 from taskbits.display import console
-from taskbits.measure import _Search
+from taskbits.measure import Search
 from taskbits.methods import method
 from taskbits.study import Measurement, Study, key
 
@@ -23,7 +23,7 @@ def work(storage: str, name: str | None = None, budget: float | None = None) -> 
     with console.status(f"loading {study.info['model']}"):
         model, task = open_parts(study)
     asked = study.asked()
-    search = _Search(
+    search = Search(
         study,
         model,
         task,
