@@ -59,7 +59,7 @@ def _panel(figure: SubFigure, run: list[Study], levels: list[float] | None) -> N
         strip.plot(missing, [i] * len(missing), color=colour, marker="x", markersize=4, linewidth=0)
     _strip(strip, len(levels))
     title = f"{task(info)}: bytes to reach a score, by checkpoint{f' ({ESTIMATE}s)' if info.get('published') else ''}"
-    strip.set_title(textwrap.fill(title, 54), loc="left")
+    strip.set_title(textwrap.fill(title, 44), loc="left")
 
     axes.set_yscale("log")
     axes.set_ylim(low / 1.2, high * 1.2)
@@ -76,7 +76,7 @@ def _panel(figure: SubFigure, run: list[Study], levels: list[float] | None) -> N
         names = [name_of(study.info) for study in run]
         axes.set_xticks(places, names, rotation=35, ha="right", rotation_mode="anchor")
         order = "of training" if info.get("published") else "given"
-        axes.set_xlabel(f"checkpoints in the order {order} (not all tell their step)")
+        axes.set_xlabel(f"checkpoints in the order {order}\n(not all tell their step)")
     keys = [Line2D([], [], linewidth=0, label=f"score{metric(info)} ≥"), *axes.lines]
     look = {"frameon": False, "handlelength": 1.6, "handletextpad": 0.3, "columnspacing": 0.9}
     figure.legend(handles=keys, loc="outside lower left", ncols=min(6, len(keys)), **look)
