@@ -34,7 +34,7 @@ from taskbits.task import Task, load_task
 
 _PROBE = 2  # seconds of fitting before its whole time is guessed from them
 _STARTING = 10  # seconds until the fresh process has loaded its libraries
-_SHARE = 0.5  # of the time left that the first trial of a method may take
+_SHARE = 0.6  # of the time left that the first trial of a method may take
 _CHANCES = 2  # of a method's trials may be too long until it is left alone; one, if none has ended yet
 _WAIT = 2  # seconds between two looks at what other workers do
 _PACKAGES = ("taskbits", "torch", "transformers", "peft", "cmaes", "constriction", "zopfli", "python-minifier")

@@ -48,7 +48,7 @@ NAMES = (
 
 # In which a search begins to try them: what is quick and short first, what is as published, to be compared with, last.
 ORDER = (
-    *("zero-shot", "few-shot", "instructed", "prompt-search", "lora", "tiny", "seeded", "norms", "subset", "distilled"),
+    *("zero-shot", "few-shot", "instructed", "lora", "prompt-search", "tiny", "seeded", "norms", "subset", "distilled"),
     *("seeded-prompt", "lora-xs", "steer", "self-train", "full", "lora-fp16", "blora"),
 )
 
