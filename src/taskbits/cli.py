@@ -116,7 +116,10 @@ def measure(
         "files": files,
     }
     if len(models) * len(revisions) == 1:
-        _print_frontier(run(models[0], task, out, revision=revisions[0], **options))
+        study = run(models[0], task, out, revision=revisions[0], **options)
+        _print_frontier(study)
+        if target is not None:
+            _print_complexity(study, target)
         return
     studies, refusal = measure_each(models, revisions, task, out, **options)
     if studies:
@@ -278,8 +281,8 @@ def complexity(
     from taskbits.study import Study
 
     study = Study.open(folder)
-    found = read_off(study.measurements(), at)
     if as_json:
+        found = read_off(study.measurements(), at)
         print(
             json.dumps(
                 {
@@ -292,20 +295,8 @@ def complexity(
                 }
             )
         )
-    elif found is None:
-        print(f"No program in {folder} reached {at:g}: nothing is known of C(T_{at:g} | M).")
-    elif study.published:
-        print(
-            f"Published estimate ({study.published}), not a bound on C(T_{at:g} | M): {found.bytes:,} bytes "
-            f"({found.bytes * 8:,} bits): {found.method} scores {found.test.value:.3f} on the test set that it was "
-            "chosen on; there is no program, and no interval is known."
-        )
     else:
-        print(
-            f"C(T_{at:g} | M) ≤ {found.bytes:,} bytes ({found.bytes * 8:,} bits): {found.method}, program "
-            f"{study.path(found.program)}, scores {found.test.value:.3f} on test "
-            f"(95% CI {found.test.low:.3f} to {found.test.high:.3f}, n = {found.test.n})."
-        )
+        _print_complexity(study, at)
 
 
 @app.command()
@@ -535,6 +526,26 @@ def _read_program(path: Path):
         return Program.from_bytes(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}") from error
+
+
+def _print_complexity(study, at: float) -> None:
+    from taskbits.frontier import complexity as read_off
+
+    found = read_off(study.measurements(), at)
+    if found is None:
+        print(f"No program in {study.folder} reached {at:g}: nothing is known of C(T_{at:g} | M).")
+    elif study.published:
+        print(
+            f"Published estimate ({study.published}), not a bound on C(T_{at:g} | M): {found.bytes:,} bytes "
+            f"({found.bytes * 8:,} bits): {found.method} scores {found.test.value:.3f} on the test set that it was "
+            "chosen on; there is no program, and no interval is known."
+        )
+    else:
+        print(
+            f"C(T_{at:g} | M) ≤ {found.bytes:,} bytes ({found.bytes * 8:,} bits): {found.method}, program "
+            f"{study.path(found.program)}, scores {found.test.value:.3f} on test "
+            f"(95% CI {found.test.low:.3f} to {found.test.high:.3f}, n = {found.test.n})."
+        )
 
 
 def _print_frontier(study) -> None:
