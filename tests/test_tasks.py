@@ -3,7 +3,9 @@
 import gzip
 import json
 
+import datasets
 import pytest
+from datasets.arrow_writer import ArrowWriter
 
 from taskbits.errors import UserError
 from taskbits.task import load_task
@@ -105,3 +107,23 @@ def test_measured_from_the_command_line(tmp_path, model_folder, taskbits):
     assert json.loads(recorded.stdout)[0]["test"] == task.score("test", outputs).value
     result = taskbits("measure", "--model", model_folder, "--task", "gsm8k", "--chat", *options[:-1], tmp_path / "chat")
     assert result.returncode == 2 and "has no chat template: measure the task without --chat" in result.stderr
+
+
+def test_data_from_the_hub_is_taken_from_its_local_cache(tmp_path, monkeypatch):
+    rows = {"train": 60, "test": 9}
+    folder = tmp_path / "openai___gsm8k" / "main" / "0.0.0" / ("a" * 40)
+    folder.mkdir(parents=True)
+    text, splits = datasets.Value("string"), datasets.SplitDict(dataset_name="gsm8k")
+    features = datasets.Features({"question": text, "answer": text})
+    for split, count in rows.items():
+        with ArrowWriter(features=features, path=str(folder / f"gsm8k-{split}.arrow")) as writer:
+            for i in range(count):
+                writer.write({"question": f"{split} {i}", "answer": f"#### {i}"})
+            count, size = writer.finalize()
+        splits.add(datasets.SplitInfo(split, num_bytes=size, num_examples=count))
+    names = {"builder_name": "parquet", "dataset_name": "gsm8k", "config_name": "main", "version": "0.0.0"}
+    datasets.DatasetInfo(features=features, splits=splits, **names).write_to_directory(str(folder))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    found = load_task("gsm8k").splits
+    assert [row["question"] for row in found["test"]] == [f"test {i}" for i in range(9)]
+    assert len(found["train"]) + len(found["validation"]) == 60
