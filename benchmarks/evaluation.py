@@ -5,10 +5,10 @@
 Plain: `generate` on batches of 16 in the order of the rows, padded on the left, the prompt encoded again in every row,
 up to max_new_tokens or the model's end token; for choices one row for each choice. Ours: `taskbits.predict`. The same
 model in float64 for both, and the outputs must be identical; the plain loop is also timed in float32, as it would be
-run. With lab:posttrained, or with --real SmolLM2-135M-Instruct on GSM8K and AG News. Racing: programs as a search finds
-them on lab:math and lab:instruction, in a random order, decoded and scored on all validation rows and with racing; the
-best score at each length must come out the same; its seconds are the processor's, all threads together. Ends with one
-JSON line.
+run. With lab:posttrained, or with --real SmolLM2-135M-Instruct on GSM8K and AG News, and nothing else. Racing: programs
+as a search finds them on lab:math and lab:instruction, in a random order, decoded and scored on all validation rows and
+with racing; the best score at each length must come out the same; its seconds are the processor's, all threads
+together. Ends with one JSON line.
 """
 
 import argparse
@@ -166,7 +166,8 @@ def main() -> None:
             tasks = [load_task(f"lab:{name}", rows) for name in ("math", "translation", "instruction")]
         found = [compare(model, task, text) for task in tasks for text in ("", shared_prompt(model, task, length))]
     programs = PROGRAMS[::9] if options.quick else PROGRAMS
-    raced = [race(name, programs, rows if options.quick else None) for name in ("lab:math", "lab:instruction")]
+    races = [] if options.real else ["lab:math", "lab:instruction"]
+    raced = [race(name, programs, rows if options.quick else None) for name in races]
     table = Table("task", "shared tokens", "rows", "plain, s", "plain float32, s", "ours, s", "times", "same", box=None)
     for row in found:
         seconds = [f"{row[name]:.1f}" for name in ("plain", "plain float32", "ours")]
