@@ -17,6 +17,7 @@ import optuna
 import pytest
 from conftest import fresh
 from optuna.trial import TrialState
+from sqlalchemy.pool import NullPool
 from test_study import INFO, finish
 
 from taskbits import study as studies
@@ -206,8 +207,10 @@ def start_worker(storage):
 
 def trials(storage):
     """All trials, as the database has them."""
-    (name,) = optuna.get_all_study_names(storage)
-    return optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+    # Without a pool: it is asked for often, and a server takes only so many connections.
+    records = optuna.storages.RDBStorage(storage, {"poolclass": NullPool})
+    (name,) = optuna.get_all_study_names(records)
+    return optuna.load_study(study_name=name, storage=records).get_trials(deepcopy=False)
 
 
 def running(storage, workers, methods):
