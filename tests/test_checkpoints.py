@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from conftest import FIELDS
 
 from taskbits.checkpoints import in_order, run_of, runs, training_step
 from taskbits.comparison import groups, information
@@ -26,14 +27,8 @@ def study(folder, programs, **info):
                 settings={"bytes": size},
                 bytes=size,
                 payload_bytes=1,
-                ideal_bits=None,
                 validation=score,
-                adapted="",
-                content={},
-                seconds=1.0,
-                scoring_seconds=0.5,
-                seed=0,
-                versions={},
+                **FIELDS,
             )
         made.record_test(m.program, score, [""])
     return made

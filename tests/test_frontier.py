@@ -1,6 +1,7 @@
 import math
 
 import pytest
+from conftest import FIELDS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,15 +16,9 @@ def measured(size, validation, test=None, name=None):
         settings={"words": size},
         bytes=size,
         payload_bytes=size - 10,
-        ideal_bits=None,
         validation=score(validation),
         program=name or f"{size}-{validation}",
-        adapted="",
-        content={},
-        seconds=1.0,
-        scoring_seconds=0.5,
-        seed=0,
-        versions={},
+        **FIELDS,
         test=None if test is None else score(test),
     )
 

@@ -212,7 +212,8 @@ class Search:
         history = self.study.history()
         if self.budget is None and self.target is None:
             return in_turn(sweeps, history, taken)
-        affordable = {name: sweep for name, sweep in sweeps.items() if self.can_afford(name)}
+        known, end = {attempt.method for attempt in history}, self.expected_end(sweeps)
+        affordable = {name: sweep for name, sweep in sweeps.items() if self.can_afford(name, name in known, end)}
         limit = 2 * sum(parameter.numel() for parameter in self.model.lm.parameters())
         return propose(affordable, history, taken, limit, self.seed, self.target)
 
@@ -331,12 +332,14 @@ class Search:
         confirming = _STARTING + ratio * sum(m.scoring_seconds for m in waiting)
         return self.started + self.budget - confirming
 
-    def can_afford(self, name: str) -> bool:
-        """Whether one more trial of the method fits in the budget. The first of all always does."""
+    def can_afford(self, name: str, known: bool, end: float | None) -> bool:
+        """Whether one more trial of the method fits in the time until `end`. The first of all always does.
+
+        known: whether one of its trials has ended.
+        """
         if self.budget is None or not self.took:
             return True
-        known = any(attempt.method == name for attempt in self.study.history())
         if [method for method, _ in self.skipped].count(name) >= (_CHANCES if known else 1):
             return False
         longest = max((seconds for method, seconds in self.took if method == name), default=0.0)
-        return self.expected_end({}) - time.monotonic() > longest
+        return end - time.monotonic() > longest

@@ -41,9 +41,8 @@ def propose(
 ) -> tuple[str, Settings] | None:
     """The method and the settings that are the most promising now; None if there is nothing left to try.
 
-    sweeps: new methods are tried in this order.
-
-    history: what was tried, in order. taken: what is not to be tried, because it was or is being tried.
+    sweeps: new methods are tried in this order. history: what was tried, in order. taken: what is not to be tried,
+    because it was or is being tried.
     limit: the length in bytes at which the hypervolume ends. seed: with the same history, the same proposal.
     target: look only for the shortest program of at least this score.
     """
