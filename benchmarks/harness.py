@@ -14,12 +14,17 @@ The harness's own prompts, choices, filters and metrics, but stand-ins for rows 
     nq_open      "which topic is this news about: ..." with the topic as its answer, from DIR/agnews
     arc_easy     the same question with the four topics as choices
     piqa         an English caption as the goal, its French and another's as solutions
+    winogrande   "_ is the topic of this news: ..." with two topics as options; it scores what follows them
+    cola         a caption as it is or with its words shuffled; judged by a correlation
+    leaderboard_bbh_sports_understanding   whether news is about sports; judged by the likelihood by character
+    fda          the topic of a piece of news; a Python class of its own, which heeds no description: few-shot is left out
 
 Ends with one JSON line.
 """
 
 import argparse
 import contextlib
+import functools
 import gzip
 import io
 import json
@@ -28,6 +33,7 @@ import random
 import tempfile
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import yaml
 from real_model import ROOT, fetch_model
@@ -40,7 +46,7 @@ from taskbits.model import Model, load_model
 from taskbits.peft_export import write_peft
 from taskbits.program import Program
 from taskbits.scoring import score
-from taskbits.task import load_task
+from taskbits.task import Task, load_task
 
 DATA = ROOT / "../shared/data"
 TOPICS = ["Business", "Sci/Tech", "Sports", "World"]
@@ -51,6 +57,10 @@ TASKS = {
     "nq_open": ("nq_open/nq_open", "questions", "validation", 8),
     "arc_easy": ("arc/arc_easy", "multiple_choice", "test", 16),
     "piqa": ("piqa/piqa", "pairs", "validation", 16),
+    "winogrande": ("winogrande/default", "blanks", "validation", 16),
+    "cola": ("glue/cola/default", "sentences", "validation", 16),
+    "leaderboard_bbh_sports_understanding": ("leaderboard/bbh_mc/sports_understanding", "sports", "test", 24),
+    "fda": ("fda/fda", "fields", "validation", 12),
 }
 PROGRAMS = [
     ("zero-shot", {}),
@@ -101,6 +111,37 @@ def multiple_choice(data: Path) -> list[dict]:
     ]
 
 
+def blanks(data: Path) -> list[dict]:
+    found = []
+    for i, row in enumerate(news(data)):
+        wrong = TOPICS[(TOPICS.index(row["label"]) + 1 + i % 3) % 4]
+        options = [row["label"], wrong] if i % 2 == 0 else [wrong, row["label"]]
+        text = row["text"].replace("_", " ")
+        found.append({"sentence": f"_ is the topic of this news: {text}", "answer": "12"[i % 2]})
+        found[-1] |= {"option1": options[0], "option2": options[1]}
+    return found
+
+
+def sentences(data: Path) -> list[dict]:
+    found = []
+    for i, row in enumerate(captions(data)):
+        words = row["translation"]["en"].split()
+        if i % 2:
+            random.Random(i).shuffle(words)
+        found.append({"sentence": " ".join(words), "label": 1 - i % 2})
+    return found
+
+
+def sports(data: Path) -> list[dict]:
+    return [
+        {"input": f"Sports? {row['text']}", "target": "yes" if row["label"] == "Sports" else "no"} for row in news(data)
+    ]
+
+
+def fields(data: Path) -> list[dict]:
+    return [{"text": f"News: {row['text']}\nTopic:", "value": row["label"]} for row in news(data)]
+
+
 def read(path: Path) -> list[str]:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         return file.read().removesuffix("\n").split("\n")
@@ -115,18 +156,25 @@ def write_rows(name: str, data: Path, folder: Path, count: int) -> dict[str, str
     files, start = {}, 0
     for split in ("train", "validation", "test"):
         some = rows[start : (start := start + (count if split == scored else 60))]
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+        (folder / f"{split}.jsonl").write_text(lines(some))
         files[split] = str(folder / f"{split}.jsonl")
     return files
 
 
-def harness_run(lm, name: str, files: dict[str, str], text: str, metric: str, folder: Path) -> tuple[float, list[str]]:
+def lines(rows: list[dict]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def harness_run(lm, task: Task, files: dict[str, str], text: str, folder: Path) -> tuple[float, list[str]]:
     """The harness's score of the model on these files, with the text before each prompt, and the model's outputs."""
+    import datasets
     import lm_eval
     from lm_eval.tasks import TaskManager
+    from lm_eval.tasks._yaml_loader import load_yaml
 
+    name = task.name.removeprefix("lm-eval:")
     path = Path(lm_eval.__file__).parent / "tasks" / f"{TASKS[name][0]}.yaml"
-    described = yaml.safe_load(path.read_text()).get("description", "")
+    described = load_yaml(path, resolve_func=False).get("description", "")
     settings = {
         "include": str(path),
         "task": name,
@@ -136,7 +184,10 @@ def harness_run(lm, name: str, files: dict[str, str], text: str, metric: str, fo
         "description": f"{{% raw %}}{text}{described}{{% endraw %}}",
     }
     (folder / "task.yaml").write_text(yaml.safe_dump(settings))
-    with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
+    load = functools.partial(datasets.load_dataset, "json", **settings["dataset_kwargs"])
+    # A task that is a class heeds no settings, and knows where its data is.
+    where = mock.patch.object(datasets, "load_dataset", lambda **_: load())
+    with contextlib.redirect_stderr(io.StringIO()), where:  # its progress bars
         found = lm_eval.simple_evaluate(
             lm,
             tasks=[str(folder / "task.yaml")],
@@ -144,18 +195,21 @@ def harness_run(lm, name: str, files: dict[str, str], text: str, metric: str, fo
             bootstrap_iters=0,
             task_manager=TaskManager(include_defaults=False),
         )
-    value = next(value for key, value in found["results"][name].items() if key.split(",")[0] == metric)
+    value = next(value for key, value in found["results"][name].items() if key.split(",")[0] == task.metric)
     samples = found["samples"][name]
-    outputs = [output_of(sample) for sample in samples if sample["filter"] == samples[0]["filter"]]
-    return value / 100 if metric == "bleu" else value, outputs
+    samples = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
+    outputs = [output_of(sample, task, row) for sample, row in zip(samples, task.splits["test"], strict=True)]
+    return value / 100 if task.metric == "bleu" else value, outputs
 
 
-def output_of(sample: dict) -> str:
+def output_of(sample: dict, task: Task, row: dict) -> str:
     """What was written, or the likeliest choice."""
-    if len(sample["resps"]) == 1:
+    if not task.frame.choices:
         return sample["resps"][0][0]
-    chosen = max(zip(sample["resps"], sample["arguments"], strict=True), key=lambda pair: pair[0][0][0])
-    return chosen[1][1]
+    costs = [-answer[0][0] for answer in sample["resps"]]
+    if task.frame.choose == "per-character":
+        costs = [cost / len(text.strip()) for cost, (_, text) in zip(costs, sample["arguments"], strict=True)]
+    return task.frame.options(row)[costs.index(min(costs))]
 
 
 def exported(model: Model, how: str, program: Program, base: Path, folder: Path) -> tuple[dict, str]:
@@ -195,14 +249,18 @@ def main() -> None:
             folder = Path(root) / name
             files = write_rows(name, options.data, folder, count)
             task = load_task(f"lm-eval:{name}", data=root)
+            # Of a task with a single split, some rows are for training.
+            Path(files[TASKS[name][2]]).write_text(lines([row["doc"] for row in task.splits["test"]]))
             for how, settings in [*PROGRAMS, QUICK] if options.quick else PROGRAMS:
                 with model.preserved():
                     program = method(how).fit(model, task, settings, 0, lambda done, of: None).program
                 scored = score(program.to_bytes(), model, task, ["test"])
                 ours = scored.scores["test"]
                 arguments, text = exported(model, how, program, base, folder / how)
+                if text and name == "fda":
+                    continue
                 lm = HFLM(**arguments, dtype="float64", batch_size=8, device="cpu", add_bos_token=begins or None)
-                theirs, outputs = harness_run(lm, name, files, text, task.metric, folder)
+                theirs, outputs = harness_run(lm, task, files, text, folder)
                 same = sum(a == b for a, b in zip(scored.outputs["test"], outputs, strict=True))
                 found.append((bool(ours.value == theirs), same, ours.n))
                 kind = "choice" if task.frame.choices else "generate"

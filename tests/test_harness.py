@@ -1,5 +1,6 @@
 """Tasks of lm-evaluation-harness: its prompts, its requests, its outputs and its scores."""
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from taskbits.task import load_task
 
 pytest.importorskip("lm_eval")
 
+import datasets
 import lm_eval.tasks
 from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
@@ -49,8 +51,27 @@ STAND_INS = {
             "label": i % 3 % 2,
         },
     ),
+    "cola": ("glue/cola/default", lambda i: {"sentence": f"The {i} dogs runs.", "label": i % 7 % 2}),
+    "winogrande": (
+        "winogrande/default",
+        lambda i: {
+            "sentence": f"{['', 'Here '][i % 2]}_ ate {i} cats and then slept.",
+            "option1": "Rex",
+            "option2": "Felix the dog",
+            "answer": "12"[i // 2 % 2],
+        },
+    ),
+    "leaderboard_bbh_boolean_expressions": (
+        "leaderboard/bbh_mc/boolean_expressions",
+        lambda i: {"input": f"not ( {i} > {i % 7} ) is", "target": ["False", "True"][i // 2 % 2]},
+    ),
+    "agieval_aqua_rat": (
+        "agieval/aqua-rat",
+        lambda i: {"query": f"What is {i} + 1?\nAnswer:", "choices": [f"(A){i}", f"(B){i + 1}"], "gold": [i // 2 % 2]},
+    ),
+    "fda": ("fda/fda", lambda i: {"text": f"The price of dog {i} is {i * 7}. Dog {i} is", "value": f"{i * 7}"}),
 }
-GENERATE = ["gsm8k", "nq_open", "triviaqa", "wmt16-en-de"]
+GENERATE = ["gsm8k", "nq_open", "triviaqa", "wmt16-en-de", "fda"]
 OWN = {
     "task": "own",
     "output_type": "generate_until",
@@ -67,15 +88,15 @@ OWN = {
 class Parrot(LM):
     """A model of the harness that answers from a list."""
 
-    def __init__(self, answers):
+    def __init__(self, answers, texts):
         super().__init__()
-        self.answers = answers
+        self.answers, self.texts = answers, texts
 
     def generate_until(self, requests):
         return [self.answers[request.args[0]] for request in requests]
 
     def loglikelihood(self, requests):
-        return [(float(self.answers[request.args[0]] == request.args[1]), True) for request in requests]
+        return [(-float("".join(request.args) not in self.texts), True) for request in requests]
 
     def loglikelihood_rolling(self, requests):
         raise NotImplementedError
@@ -91,7 +112,11 @@ def write_rows(folder, rows):
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     for name, (_, make) in STAND_INS.items():
-        write_rows(folder / name, {split: [make(i) for i in numbers] for split, numbers in ROWS.items()})
+        rows = {split: [make(i) for i in numbers] for split, numbers in ROWS.items()}
+        only = {"leaderboard_bbh_boolean_expressions": "test", "agieval_aqua_rat": "test", "fda": "validation"}.get(
+            name
+        )
+        write_rows(folder / name, {only: sum(rows.values(), [])} if only else rows)
     return folder
 
 
@@ -101,13 +126,16 @@ def evaluate(lm, name, data, folder):
     changes = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": settings}
     path = Path(lm_eval.tasks.__file__).parent / f"{STAND_INS[name][0]}.yaml"
     (folder / "task.yaml").write_text(yaml.safe_dump({"include": str(path), "task": name, **changes}))
-    found = lm_eval.simple_evaluate(
-        lm,
-        tasks=[str(folder / "task.yaml")],
-        num_fewshot=0,
-        bootstrap_iters=0,
-        task_manager=lm_eval.tasks.TaskManager(include_defaults=False),
-    )
+    load = functools.partial(datasets.load_dataset, "json", **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "load_dataset", lambda **_: load())  # a class of its own heeds no settings
+        found = lm_eval.simple_evaluate(
+            lm,
+            tasks=[str(folder / "task.yaml")],
+            num_fewshot=0,
+            bootstrap_iters=0,
+            task_manager=lm_eval.tasks.TaskManager(include_defaults=False),
+        )
     return found["results"][name], found["samples"][name]
 
 
@@ -117,23 +145,33 @@ def value(results, task):
     return number / 100 if task.metric == "bleu" else number
 
 
+def held_out(task, name, data, folder):
+    """The folder with what the harness is to score: of a task with a single split, the rows that are in test."""
+    if all((data / name / f"{split}.jsonl").exists() for split in ROWS):
+        return data
+    write_rows(folder / name, {split: [row["doc"] for row in task.splits["test"]] for split in ROWS})
+    return folder
+
+
 @pytest.mark.parametrize("name", STAND_INS)
 def test_the_harness_asks_and_scores_the_same(name, data, model, tmp_path):
     task = load_task(f"lm-eval:{name}", data=str(data))
     outputs = predict(model, task.frame, task.splits["test"])
     lm = HFLM(pretrained=model.lm, tokenizer=model.tokenizer, batch_size=4, device="cpu")
-    results, samples = evaluate(lm, name, data, tmp_path)
+    results, samples = evaluate(lm, name, held_out(task, name, data, tmp_path), tmp_path)
     samples = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
     for row, output, sample in zip(task.splits["test"], outputs, samples, strict=True):
         contexts, wanted = zip(*sample["arguments"], strict=True)
-        assert set(contexts) == {row["text"]}
         if name in GENERATE:
-            assert [*task.frame.stop] == wanted[0]["until"]
+            assert contexts == (row["text"],) and [*task.frame.stop] == wanted[0]["until"]
             assert output == sample["resps"][0][0]
-        else:
-            assert row["options"] == [*wanted]
-            assert sample["acc"] == (output == row["target"])
-            assert output == max(zip(sample["resps"], wanted, strict=True), key=lambda pair: pair[0][0][0])[1]
+            continue
+        assert [row["text"] + option for option in row["options"]] == [*map(str.__add__, contexts, wanted)]
+        assert name == "winogrande" or set(contexts) == {row["text"]}
+        lengths = [len(text.strip()) if task.frame.choose == "per-character" else 1 for text in wanted]
+        weights = [answer[0][0] / length for answer, length in zip(sample["resps"], lengths, strict=True)]
+        assert output == [*row["options"]][weights.index(max(weights))]
+        assert sample.get("acc", sample.get("acc_norm", output == row["target"])) == (output == row["target"])
     assert task.score("test", outputs).value == value(results, task)
 
 
@@ -144,8 +182,10 @@ def test_outputs_of_all_kinds_are_judged_the_same(name, data, tmp_path):
     if name in GENERATE:
         outputs = [["", "It is 7.", target, f" {target.upper()} "][i % 4] for i, target in enumerate(targets)]
     else:
-        outputs = [row["options"][i % 2] for i, row in enumerate(task.splits["test"])]
-    results, _ = evaluate(Parrot(dict(zip(task.prompts("test"), outputs, strict=True))), name, data, tmp_path)
+        outputs = [[*row["options"]][i // 3 % 2] for i, row in enumerate(task.splits["test"])]
+    wanted = {prompt + output for prompt, output in zip(task.prompts("test"), outputs, strict=True)}
+    parrot = Parrot(dict(zip(task.prompts("test"), outputs, strict=True)), wanted)
+    results, _ = evaluate(parrot, name, held_out(task, name, data, tmp_path), tmp_path)
     score = task.score("test", outputs)
     assert score.value == value(results, task) and 0 < score.value < 1
     assert score.low < score.value < score.high
@@ -218,10 +258,9 @@ def test_a_begun_output_belongs_to_the_prompt(tmp_path):
         ("mmlu", "lm-eval:mmlu stands for several tasks: supported are generate_until and multiple_choice tasks"),
         ("lambada_openai", "lm-eval:lambada_openai is a loglikelihood task: supported are"),
         ("wikitext", "lm-eval:wikitext is a loglikelihood_rolling task: supported are"),
-        ("squadv2", "lm-eval:squadv2 is a Python class of its own"),
         ("humaneval", "lm-eval:humaneval runs code that the model writes"),
         ("gsm8k_cot_self_consistency", "does not generate greedily"),
-        ("piqa", "train.jsonl or train.jsonl.gz"),
+        ("piqa", "validation.jsonl or validation.jsonl.gz"),
         ("none.yaml", "lm-eval:none.yaml: no such file"),
     ],
 )
@@ -234,7 +273,7 @@ def test_errors(name, message, tmp_path, capsys):
 
 def test_metrics_of_no_use_are_refused(data, tmp_path):
     write_rows(tmp_path, {"test": [{"n": i, "next": f"{i + 1}"} for i in range(50)]})
-    for metric, better, message in (("ter", False, "of which less is better"), ("bypass", True, "not in [0, 1]")):
+    for metric, better, message in (("ter", False, "of which less is better"), ("bypass", True, "not in [-1, 1]")):
         entry = {"metric": metric, "aggregation": metric, "higher_is_better": better}
         (tmp_path / "own.yaml").write_text(yaml.safe_dump({**OWN, "metric_list": [entry]}))
         with pytest.raises(UserError, match=message.replace("[", r"\[")):
@@ -242,11 +281,67 @@ def test_metrics_of_no_use_are_refused(data, tmp_path):
             task.score("test", task.targets("test"))
 
 
-def test_data_that_cannot_be_had(monkeypatch):
+def test_a_metric_in_percent_is_a_share(tmp_path):
+    write_rows(tmp_path, {"test": [{"n": i, "next": f"{i + 1}"} for i in range(50)]})
+    own = {**OWN, "metric_list": [{"metric": "half", "aggregation": "mean", "higher_is_better": True}]}
+    own_text = yaml.safe_dump(own) + "process_results: !function own_metric.judge\n"
+    (tmp_path / "own.yaml").write_text(own_text)
+    code = "def judge(doc, results):\n    return {'half': 50.0 * (doc['next'] in results[0]) + 50.0 * (doc['n'] % 2)}\n"
+    (tmp_path / "own_metric.py").write_text(code)
+    task = load_task(f"lm-eval:{tmp_path}/own.yaml", data=str(tmp_path))
+    shares = [row["doc"]["n"] % 2 / 2 for row in task.splits["test"]]
+    assert task.score("test", ["none"] * len(shares)).value == pytest.approx(sum(shares) / len(shares))
+    assert task.rewards("test", [0, 1], task.targets("test")[:2]).tolist() == [share + 0.5 for share in shares[:2]]
+
+
+def test_a_correlation_may_be_negative(data):
+    task = load_task("lm-eval:cola", data=str(data))
+    wrong = {" yes": " no", " no": " yes"}
+    assert task.score("test", [wrong[target] for target in task.targets("test")]).value == -1
+
+
+@pytest.mark.parametrize(
+    "name, rows, message",
+    [
+        (
+            "webqs",
+            [{"question": f"Who is {i}?", "answers": [f"Dog {i}", f"{i}"]} for i in range(40)],
+            "is judged by exact_match, which asks for more than the likeliest choice",
+        ),
+        (
+            "squadv2",
+            [
+                {
+                    "id": f"{i}",
+                    "title": "Dogs",
+                    "context": f"{i} dogs.",
+                    "question": f"{i}?",
+                    "answers": {"text": ["a"]},
+                }
+                for i in range(40)
+            ],
+            "asks for generate_until and loglikelihood of a row",
+        ),
+    ],
+)
+def test_what_an_output_alone_cannot_decide_is_refused(name, rows, message, tmp_path):
+    write_rows(tmp_path, {split: rows[at::3] for at, split in enumerate(ROWS)})
+    with pytest.raises(UserError, match=f"^lm-eval:{name} {message}: supported are"):
+        load_task(f"lm-eval:{name}", data=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name, where, files",
+    [
+        ("piqa", "baber/piqa", "train.jsonl and validation.jsonl"),
+        ("fda", "hazyresearch/based-fda", "validation.jsonl"),
+    ],
+)
+def test_data_that_cannot_be_had(name, where, files):
     with pytest.raises(UserError) as raised:
-        load_task("lm-eval:piqa")
-    assert "the data set baber/piqa of lm-eval:piqa can't be had from the hub" in str(raised.value)
-    assert str(raised.value).endswith("name a folder with train.jsonl and validation.jsonl with --data")
+        load_task(f"lm-eval:{name}")
+    assert f"the data set {where} of lm-eval:{name} can't be had from the hub" in str(raised.value)
+    assert str(raised.value).endswith(f"name a folder with {files} with --data")
 
 
 def test_rows_that_are_not_the_task_s(tmp_path):

@@ -12,7 +12,7 @@ from taskbits.export import standalone
 from taskbits.methods import NAMES, method
 from taskbits.model import load_model
 from taskbits.program import Program
-from taskbits.task import load_task
+from taskbits.task import CHOOSE, load_task
 
 
 @pytest.fixture
@@ -81,11 +81,19 @@ def test_every_setting_of_the_sweep_has_its_own_key(measured, found, model):
     assert len(settings) == len(set(settings)) and json.dumps(found.settings, sort_keys=True) == settings[0]
 
 
-def test_choices_are_scored_by_likelihood_and_the_standalone_file_agrees(model_folder, tmp_path):
+@pytest.mark.parametrize("choose", CHOOSE)
+def test_choices_are_scored_by_likelihood_and_the_standalone_file_agrees(choose, model_folder, tmp_path):
     from taskbits.scoring import outputs
 
     choices = [str(n) for n in range(1, 100)]
-    folder = write_task(tmp_path / "task", choices=choices, stop=None)
+    folder = write_task(tmp_path / "task", choices=choices, choose=choose, stop=None)
+    if choose == "conditional":
+        write_task(tmp_path / "task", choices="options", choose=choose, stop=None)
+        for split in ROWS:
+            path = tmp_path / "task" / f"{split}.jsonl"
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            options = {f" {n}": " " if n < 10 else f" {n // 10}" for n in range(1, 100)}
+            path.write_text("".join(json.dumps({**row, "options": options}) + "\n" for row in rows))
     model, task = load_model(model_folder), load_task(folder)
     with model.preserved():
         program = method("few-shot").fit(model, task, {"k": 2, "tries": 1}, 0, nothing).program

@@ -43,6 +43,27 @@ def test_choice_equals_the_likelihood_of_the_whole_text(model, shared):
     assert predict(model, Frame("{text}", choices="those"), rows) == plain
 
 
+def test_choice_by_character_and_behind_what_is_given(model):
+    prompts = [f"{'word ' * n}is" for n in LENGTHS]
+    given = {" a red wine": " a red", " a dog": " a", " some green and blue": " some green and", " 12345": " 123"}
+    rows = [{"text": prompt, "those": [*given], "starts": given} for prompt in prompts]
+
+    def surprisal(text):
+        tokens = model.tokenizer(text, return_tensors="pt").input_ids
+        with torch.no_grad():
+            return model.lm(tokens, labels=tokens).loss.item() * (tokens.numel() - 1)
+
+    def cheapest(cost):
+        return [min(given, key=lambda choice, prompt=prompt: cost(prompt, choice)) for prompt in prompts]
+
+    for choose, field, plain in (
+        ("likelihood", "those", cheapest(lambda p, c: surprisal(p + c))),
+        ("per-character", "those", cheapest(lambda p, c: (surprisal(p + c) - surprisal(p)) / (len(c) - 1))),
+        ("conditional", "starts", cheapest(lambda p, c: surprisal(p + c) - surprisal(p + given[c]))),
+    ):
+        assert predict(model, Frame("{text}", choices=field, choose=choose), rows) == plain, choose
+
+
 def test_an_input_longer_than_the_context_is_named(model):
     with pytest.raises(UserError, match=r"context has 512.*unusual end"):
         predict(model, Frame("{text}"), [{"text": "short"}, {"text": "word " * 600 + "unusual end"}])

@@ -46,6 +46,8 @@ def _source(name: str, settings: dict, frame: Frame, dtype: str) -> bytes:
             "STOP": frame.stop,
             "CHOICES": () if isinstance(frame.choices, str) else frame.choices,
             "FIELD": frame.choices if isinstance(frame.choices, str) else "",
+            "PER_CHARACTER": frame.choose == "per-character",
+            "CONDITIONAL": frame.choose == "conditional",
             "CHAT": frame.chat,
             "MAX_NEW_TOKENS": frame.max_new_tokens,
         },

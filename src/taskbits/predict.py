@@ -35,7 +35,7 @@ def predict(
         return []
     prompts = asked(model, frame, rows, prefix)
     if frame.choices:
-        return _choose(model, prompts, [frame.options(row) for row in rows], advance)
+        return _choose(model, frame, prompts, rows, advance)
     return _generate(model, prompts, frame, advance, sample)
 
 
@@ -78,12 +78,10 @@ def likelihoods(model: Model, frame: Frame, rows: list[Row], targets: list[str],
     """
     prompts = asked(model, frame, rows, prefix)
     if frame.choices:
-        options = [frame.options(row) for row in rows]
-        found = _surprisals(model, prompts, options)
         worths = []
-        for some, row, target in zip(options, found, targets, strict=True):
-            costs = torch.tensor([cost for cost, _, _ in row], dtype=float)
-            right = some.index(target)
+        for row, some, target in zip(rows, _costs(model, frame, prompts, rows), targets, strict=True):
+            costs = torch.tensor(some, dtype=float)
+            right = frame.options(row).index(target)
             worths.append((float((-costs).softmax(0)[right]) + float(costs.argmin() == right)) / 2)
         return worths
     stops = [model.tokenizer(stop, add_special_tokens=False).input_ids[0] for stop in frame.stop]
@@ -91,26 +89,42 @@ def likelihoods(model: Model, frame: Frame, rows: list[Row], targets: list[str],
     return [(math.exp(-cost / max(1, count)) + greedy) / 2 for ((cost, count, greedy),) in found]
 
 
-def _choose(model: Model, prompts: list[str], options: list[tuple[str, ...]], advance: Advance) -> list[str]:
-    """For each prompt the choice c with the largest p(prompt + c): the prompt's own share is the same for all."""
+def _choose(model: Model, frame: Frame, prompts: list[str], rows: list[Row], advance: Advance) -> list[str]:
+    """For each row the choice of the least cost."""
     costs: list[list[float]] = []
-    again = list(range(len(prompts)))
-    if engine.pays(model.lm, len(prompts)):
+    again = list(range(len(rows)))
+    if engine.pays(model.lm, len(rows)):
         with engine.single(model.lm):
-            costs = _costs(model, prompts, options)
-        few = _costs(model, prompts[: engine.PROBE], options[: engine.PROBE])
+            costs = _costs(model, frame, prompts, rows)
+        few = _costs(model, frame, prompts[: engine.PROBE], rows[: engine.PROBE])
         band = max(engine.drift(*map(torch.tensor, pair)) for pair in zip(few, costs, strict=False))
         nearest = [sorted(row)[:2] for row in costs]
         again = [i for i, two in enumerate(nearest) if len(two) == 2 and two[1] - two[0] < band]
-        advance(len(prompts) - len(again))
-    exact = _costs(model, [prompts[i] for i in again], [options[i] for i in again], advance)
+        advance(len(rows) - len(again))
+    exact = _costs(model, frame, [prompts[i] for i in again], [rows[i] for i in again], advance)
     decided = dict(enumerate(costs)) | dict(zip(again, exact, strict=True))
-    return [choices[decided[i].index(min(decided[i]))] for i, choices in enumerate(options)]
+    return [frame.options(row)[decided[i].index(min(decided[i]))] for i, row in enumerate(rows)]
 
 
-def _costs(model: Model, prompts: list[str], options: list, advance: Advance = lambda n: None) -> list[list[float]]:
-    """The surprisal of each option, in nats."""
-    return [[cost for cost, _, _ in row] for row in _surprisals(model, prompts, options, advance)] if prompts else []
+def _costs(
+    model: Model, frame: Frame, prompts: list[str], rows: list[Row], advance: Advance = lambda n: None
+) -> list[list[float]]:
+    """What each of a row's choices costs, in nats: the surprisal of prompt and choice (the prompt's own share is the
+    same for all), or behind what is given, and by character, as the frame has it."""
+    if not rows:
+        return []
+    options = [frame.options(row) for row in rows]
+    found = _surprisals(
+        model, prompts, [frame.given(row) + some for row, some in zip(rows, options, strict=True)], advance
+    )
+    costs = []
+    for some, row in zip(options, found, strict=True):
+        given, own = [cost for cost, _, _ in row[: -len(some)]], [cost for cost, _, _ in row[-len(some) :]]
+        own = [a - b for a, b in zip(own, given, strict=True)] if given else own
+        if frame.choose == "per-character":
+            own = [cost / max(1, len(option.strip())) for cost, option in zip(own, some, strict=True)]
+        costs.append(own)
+    return costs
 
 
 @torch.no_grad()

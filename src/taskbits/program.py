@@ -11,11 +11,11 @@ Loading is safe on any input: it runs nothing, allocates no more than the file's
 import json
 import struct
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 from taskbits import template
 from taskbits.errors import UserError
-from taskbits.task import Frame
+from taskbits.task import CHOOSE, Frame
 
 MAGIC = b"tbp"
 VERSION = 1
@@ -47,7 +47,8 @@ class Program:
 
     def to_bytes(self) -> bytes:
         """The content of the `.tbp` file."""
-        frame = {key: value for key, value in asdict(self.frame).items() if value not in ((), False)}
+        usual = {entry.name: entry.default for entry in fields(Frame) if entry.name != "max_new_tokens"}
+        frame = {key: value for key, value in asdict(self.frame).items() if value != usual.get(key)}
         head = json.dumps(
             {
                 **frame,
@@ -125,6 +126,7 @@ def _read_head(section: bytes) -> tuple[Frame, str, dict, int | None]:
         "stop": (list,),
         "max_new_tokens": (int,),
         "choices": (list, str),
+        "choose": (str,),
         "chat": (bool,),
         "runner": (str,),
         "settings": (dict,),
@@ -140,6 +142,8 @@ def _read_head(section: bytes) -> tuple[Frame, str, dict, int | None]:
     texts = [*head.get("stop", []), *([choices] if isinstance(choices, str) else choices)]
     if "prompt" not in head or runner is None or not all(isinstance(text, str) and text for text in texts):
         raise UserError("the program's frame lacks its prompt or runner, or has an empty text")
+    if head.get("choose", CHOOSE[0]) not in CHOOSE:
+        raise UserError("the program's frame has an unknown way to choose")
     if len(head["prompt"]) > _MAX_PROMPT or not 1 <= head.get("max_new_tokens", 1) <= _MAX_NEW_TOKENS:
         raise UserError("the program's frame has a prompt or a limit that is too large")
     template.fields(head["prompt"])

@@ -12,6 +12,9 @@ A task is data: a YAML file (or a folder with `task.yaml`) that names JSONL file
     pattern: null                     # for regex: group 1 is compared
     choices: [World, Sports]          # optional: pick the likeliest value of target's field, don't generate;
                                       # or the name of a field that holds each row's own completions
+    choose: likelihood                # which of the choices is the likeliest: by likelihood | per-character (by its
+                                      # logarithm over the choice's length, spaces around it not counted) |
+                                      # conditional (the field maps each completion to its start that is given)
     stop: ["\\n"]                      # generation ends at these strings, at max_new_tokens or at the model's eos
     max_new_tokens: 64
     chat: false                       # whether the prompt goes through the model's chat template, as the user's turn
@@ -34,6 +37,7 @@ from taskbits.shipped import resolve
 from taskbits.study import Score
 
 SPLITS = ("train", "validation", "test")
+CHOOSE = ("likelihood", "per-character", "conditional")
 _KEYS = {
     "name",
     "data",
@@ -43,6 +47,7 @@ _KEYS = {
     "metric",
     "pattern",
     "choices",
+    "choose",
     "stop",
     "max_new_tokens",
     "chat",
@@ -55,13 +60,15 @@ class Frame:
     """How inputs become prompts and where outputs end: all that a program must know of its task.
 
     choices are full completions; when given, the likeliest one is the output and nothing is generated. As a text, they
-    name the row's field that holds them. chat: a prompt, with whatever a program puts before it, is a user's turn.
+    name the row's field that holds them. choose: what "likeliest" means, see the module. chat: a prompt, with whatever
+    a program puts before it, is a user's turn.
     """
 
     prompt: str
     stop: tuple[str, ...] = ()
     max_new_tokens: int = 64
     choices: tuple[str, ...] | str = ()
+    choose: str = CHOOSE[0]
     chat: bool = False
 
     def fill(self, row: Row) -> str:
@@ -72,10 +79,27 @@ class Frame:
         """The completions to choose from for this row. Raises UserError if its field holds none."""
         if not isinstance(self.choices, str):
             return self.choices
-        found = row.get(self.choices)
-        if not isinstance(found, list) or not found or not all(isinstance(text, str) and text for text in found):
-            raise UserError(f"the field '{self.choices}' must be a list of texts to choose from, not {found!r}")
+        found, given = row.get(self.choices), self.choose == "conditional"
+        if not isinstance(found, dict if given else list) or not found or not all(map(_is_text, found)):
+            kind = "map texts to choose from to what is given of them" if given else "be a list of texts to choose from"
+            raise UserError(f"the field '{self.choices}' must {kind}, not {found!r}")
         return tuple(found)
+
+    def given(self, row: Row) -> tuple[str, ...]:
+        """The start of each completion behind which its likelihood counts; none where that of the prompt may count too.
+
+        Raises UserError if one is not the start of its completion.
+        """
+        options = self.options(row)
+        if self.choose == "per-character":
+            return ("",) * len(options)
+        if self.choose != "conditional":
+            return ()
+        starts = [row[self.choices][option] for option in options]
+        for start, option in zip(starts, options, strict=True):
+            if not isinstance(start, str) or not option.startswith(start) or start == option:
+                raise UserError(f"the field '{self.choices}' gives {start!r} as the start of {option!r}")
+        return tuple(starts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +168,8 @@ def load_task(spec: str, rows: int | None = None, data: str | None = None, chat:
     if chat is not None:
         settings = {**settings, "chat": chat}
     _check_settings(settings, where)
-    _check_splits(splits, template.fields(settings["prompt"]), where)
+    own = [settings["choices"]] if _is_field(settings.get("choices")) else []
+    _check_splits(splits, [*template.fields(settings["prompt"]), *own], where)
     if rows is not None:
         splits = {name: part if name == "train" else part[:rows] for name, part in splits.items()}
     frame = Frame(
@@ -152,6 +177,7 @@ def load_task(spec: str, rows: int | None = None, data: str | None = None, chat:
         tuple(_texts(settings, "stop", where)),
         settings.get("max_new_tokens", 64),
         _completions(settings, where),
+        settings.get("choose", CHOOSE[0]),
         settings.get("chat", False),
     )
     task = Task(
@@ -168,6 +194,7 @@ def load_task(spec: str, rows: int | None = None, data: str | None = None, chat:
         for row, target in zip(splits[split], task.targets(split), strict=True):
             if frame.choices and target not in frame.options(row):
                 raise UserError(f"{where}: the target {target!r} is not among the choices")
+            frame.given(row)
     return task
 
 
@@ -195,6 +222,10 @@ def _check_settings(settings: dict, where: str) -> None:
         raise UserError(f"{where}: 'max_new_tokens' must be a whole number from 1")
     if not isinstance(settings.get("chat", False), bool):
         raise UserError(f"{where}: 'chat' must be true or false")
+    if settings.get("choose", CHOOSE[0]) not in CHOOSE:
+        raise UserError(f"{where}: 'choose' must be {', '.join(CHOOSE[:-1])} or {CHOOSE[-1]}")
+    if settings.get("choose") == "conditional" and not _is_field(settings.get("choices")):
+        raise UserError(f"{where}: with choose: conditional, 'choices' must be the name of a field")
 
 
 def _check_splits(splits: Splits, inputs: list[str], where: str) -> None:
@@ -233,12 +264,20 @@ def _texts(settings: dict, name: str, where: str) -> list[str]:
 
 def _completions(settings: dict, where: str) -> tuple[str, ...] | str:
     choices, target = settings.get("choices"), settings["target"]
-    if isinstance(choices, str) and choices.isidentifier():
+    if _is_field(choices):
         return choices
     choices, holes = _texts(settings, "choices", where), template.fields(target)
     if choices and len(holes) != 1:
         raise UserError(f"{where}: with choices, 'target' needs exactly one {{field}}")
     return tuple(template.fill(target, {holes[0]: choice}) for choice in choices)
+
+
+def _is_field(choices) -> bool:
+    return isinstance(choices, str) and choices.isidentifier()
+
+
+def _is_text(value) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _read_splits(settings: dict, path: Path, inputs: list[str], outputs: list[str]) -> Splits:

@@ -33,7 +33,7 @@ def generate(pipe, path, prefix, PROMPT, STOP, MAX_NEW_TOKENS, CHAT):
         print(json.dumps(text))
 
 
-def choose(pipe, path, prefix, PROMPT, CHOICES, FIELD, CHAT):
+def choose(pipe, path, prefix, PROMPT, CHOICES, FIELD, PER_CHARACTER, CONDITIONAL, CHAT):
     for line in fileinput.input(path):
         row = json.loads(line)
         prompt = prefix + PROMPT % row
@@ -53,4 +53,12 @@ def choose(pipe, path, prefix, PROMPT, CHOICES, FIELD, CHAT):
             choices = row[FIELD]
         else:
             choices = CHOICES
-        print(json.dumps(min(choices, key=surprisal)))
+        # The surprisal of a single token that nothing stands before is not a number.
+        if PER_CHARACTER:
+            before = surprisal("").nan_to_num()
+            best = min(choices, key=lambda choice: (surprisal(choice) - before) / max(1, len(choice.strip())))
+        elif CONDITIONAL:
+            best = min(choices, key=lambda choice: surprisal(choice) - surprisal(choices[choice]).nan_to_num())
+        else:
+            best = min(choices, key=surprisal)
+        print(json.dumps(best))

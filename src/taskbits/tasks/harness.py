@@ -1,8 +1,10 @@
 """Tasks of EleutherAI's lm-evaluation-harness, by their names there: `lm-eval:arc_easy`, or `lm-eval:PATH.yaml`.
 
 The harness renders the rows (its zero-shot prompts, description included) and judges the outputs (first filter, first
-metric), so a score is the one that it would give. Tasks that generate greedily, and those that choose by likelihood
-and are judged by the choice alone (acc, f1), are supported. Needs the extra `lm-eval`.
+metric), so a score is the one that it would give; one in percent is divided by 100. Supported are tasks that generate
+greedily, and those that choose by likelihood and are judged by the choice alone: the likeliest, the likeliest by
+character (acc_norm), or that behind which the likelihood of the same ending is largest (as in winogrande). Which of
+these it is shows in what the metric makes of random likelihoods. Needs the extra `lm-eval`.
 
 test: the harness's test split, or else its validation split. validation: its validation split if test is another one,
 or else a tenth of train. Without a training split, half of a validation split that is not test becomes train; without
@@ -13,6 +15,8 @@ are taken; rows whose prompt stands in a later split or that have no answer are 
 Two things differ. An input too long for the model is an error here, and cut from the left there. Where a tokenizer
 joins the end of a prompt with the start of a choice, the harness leaves the joined token out of its likelihood.
 
+A metric may be negative (a correlation); such a score counts as none in a search, and pictures begin at 0.
+
 Files, with `data`: a JSONL file for each split of the data set, named like it there (train.jsonl, `.gz` or not).
 """
 
@@ -21,6 +25,7 @@ import importlib.util
 import itertools
 import json
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterable
@@ -33,8 +38,11 @@ from taskbits.errors import UserError
 from taskbits.metrics import Metric, mean_score, metric
 from taskbits.rows import Row, Splits, find_file, read_rows, share
 from taskbits.study import Score
+from taskbits.task import CHOOSE
 
 _TRAIN = 20_000
+_PROBED = 32  # rows that say of what kind a metric is
+_DRAWS = 4
 _RESAMPLES = 200  # of aggregations that may take milliseconds
 _NAME = re.compile(r"""^["']?(?:task|group)["']?: *["']?([^"'#\n]+?)["']? *(?:#.*)?$""", re.MULTILINE)
 _SUPPORTED = "supported are generate_until and multiple_choice tasks, one at a time"
@@ -50,13 +58,16 @@ def load(name: str, data: Path | None) -> tuple[dict, Splits, Metric]:
     logging.getLogger("lm_eval").setLevel(logging.CRITICAL)
     with warnings.catch_warnings(action="ignore"):
         task = _task(name, data)
-        judge = _metric(name, task)
         try:
-            splits = _splits(task)
+            splits = _splits(name, task)
             json.dumps(splits)
+            judge, choose = _metric(name, task, splits["test"])
+        except UserError:
+            raise
         except Exception as error:  # whatever a task's own functions raise
             raise UserError(f"lm-eval:{name}: its rows can't be rendered ({_short(error)})") from error
-    if not all(row["text"] for rows in splits.values() for row in rows):
+    rows = list(itertools.chain(*splits.values()))
+    if choose != "conditional" and not all(row["text"] for row in rows):
         raise _refusal(name, "has empty prompts")
     settings = {
         "name": f"lm-eval:{name}",
@@ -65,9 +76,13 @@ def load(name: str, data: Path | None) -> tuple[dict, Splits, Metric]:
         "metric": next(iter(task.aggregation())),
         "description": description if "{{" not in (description := (task.config.description or "").strip()) else "",
     }
-    if task.OUTPUT_TYPE == "multiple_choice":
-        return {**settings, "choices": "options"}, splits, judge
-    wanted = _generation(task.config.generation_kwargs)
+    if choose:
+        how = {} if choose == CHOOSE[0] else {"choose": choose}
+        return {**settings, "choices": "options", **how}, splits, judge
+    asks = [row.pop("asks") for row in rows]
+    if any(some != asks[0] for some in asks):
+        raise _refusal(name, "does not ask the same of each row")
+    wanted = _greedy(name, asks[0])
     stop = [text for text in wanted["until"] if text]
     return {**settings, "stop": stop, "max_new_tokens": wanted["max_gen_toks"]}, splits, judge
 
@@ -77,7 +92,7 @@ def _task(name: str, data: Path | None):
     import datasets
     import evaluate
     import huggingface_hub
-    from lm_eval.tasks import TaskManager
+    from lm_eval.api.task import ConfigurableTask
     from lm_eval.tasks._yaml_loader import load_yaml
 
     datasets.disable_progress_bars()
@@ -88,18 +103,62 @@ def _task(name: str, data: Path | None):
         path = _config_file(name)
         _check(name, load_yaml(path, resolve_func=False))
         config = load_yaml(path)
-        content = _dataset(name, config, data)
+        kind = _with_data(config.pop("class", ConfigurableTask), name, config["task"], data)
         config |= {"num_fewshot": 0, "fewshot_split": None, "fewshot_config": {"samples": []}}
-        config |= {"custom_dataset": lambda **_: content}
         config |= {key: config[key][:1] for key in ("metric_list", "filter_list") if config.get(key)}
-        (task,) = TaskManager(include_defaults=False).load([config])["tasks"].values()
+        return kind(config={key: value for key, value in config.items() if key not in ("tag", "group")})
     except UserError:
         raise
     except Exception as error:  # a task may run any code of its own when it is made
         raise UserError(f"lm-eval:{name} can't be loaded ({_short(error)})") from error
-    if task.multiple_input:
-        raise _refusal(name, "has a prompt for each choice")
-    return task
+
+
+def _with_data(kind: type, name: str, folder: str, data: Path | None) -> type:
+    """This class of tasks, with the files of `data` as its data set, or with a clear error if it can't be had."""
+
+    def download(self, *args, **kwargs) -> None:
+        if data:
+            self.dataset = _Files(data, folder)
+            return
+        try:
+            kind.download(self, *args, **kwargs)
+        except Exception as error:  # whatever the hub's client raises: it has no common class
+            files = " and ".join(f"{split}.jsonl" for split in dict.fromkeys(_split_names(self).values()))
+            raise UserError(
+                f"the data set {self.DATASET_PATH} of lm-eval:{name} can't be had from the hub "
+                f"({_short(error)}): get a connection, or name a folder with {files} with --data"
+            ) from error
+
+    return type(kind.__name__, (kind,), {"download": download})
+
+
+class _Files(dict):
+    """A data set's splits by their names, each read from its file when it is asked for."""
+
+    def __init__(self, data: Path, folder: str):
+        self._place = data, folder
+
+    def __missing__(self, split: str):
+        import datasets
+
+        path = find_file(*self._place, f"{split}.jsonl")
+        rows = read_rows(path, [])
+        if not rows:
+            raise UserError(f"{path} holds no rows")
+        return self.setdefault(split, datasets.Dataset.from_list(rows))
+
+
+def _split_names(task) -> dict[str, str]:
+    """The names that the task's data set has for training, validation and test, those that there are.
+
+    A task that is a Python class of its own says only which there are.
+    """
+    there = {
+        "train": (task.has_training_docs(), task.config.training_split),
+        "validation": (task.has_validation_docs(), task.config.validation_split),
+        "test": (task.has_test_docs(), task.config.test_split),
+    }
+    return {split: name or split for split, (has, name) in there.items() if has}
 
 
 def _config_file(name: str) -> Path:
@@ -123,8 +182,6 @@ def _config_file(name: str) -> Path:
 
 def _check(name: str, config: dict) -> None:
     kind = config.get("output_type", "generate_until")
-    if "class" in config:
-        raise _refusal(name, "is a Python class of its own")
     if not isinstance(config.get("task"), str) or "group" in config:
         raise _refusal(name, "stands for several tasks")
     if kind not in ("generate_until", "multiple_choice"):
@@ -134,54 +191,29 @@ def _check(name: str, config: dict) -> None:
     if config.get("unsafe_code"):
         raise _refusal(name, "runs code that the model writes")
     if kind == "generate_until":
-        wanted = _generation(config.get("generation_kwargs") or {})
-        if wanted["do_sample"] or wanted.get("num_beams", 1) > 1 or config.get("repeats", 1) > 1:
-            raise _refusal(name, "does not generate greedily")
+        _greedy(name, config.get("generation_kwargs") or {}, config.get("repeats", 1))
 
 
-def _generation(wanted: dict) -> dict:
-    """The harness's reading of a task's generation_kwargs, with its default length."""
+def _greedy(name: str, wanted: dict, repeats: int = 1) -> dict:
+    """The harness's reading of a task's generation_kwargs, with its default length. Raises UserError if it samples."""
     from lm_eval.models.utils import normalize_gen_kwargs
 
-    return normalize_gen_kwargs(wanted, 256)
+    wanted = normalize_gen_kwargs(wanted, 256)
+    if wanted["do_sample"] or wanted.get("num_beams", 1) > 1 or repeats > 1:
+        raise _refusal(name, "does not generate greedily")
+    return wanted
 
 
-def _dataset(name: str, config: dict, data: Path | None):
-    """The task's data set: a mapping of its splits' names to rows."""
-    import datasets
-
-    splits = [config[key] for key in ("training_split", "validation_split", "test_split") if config.get(key)]
-    if data:
-        files = {split: find_file(data, config["task"], f"{split}.jsonl") for split in splits}
-        rows = {split: read_rows(path, []) for split, path in files.items()}
-        for split, path in files.items():
-            if not rows[split]:
-                raise UserError(f"{path} holds no rows")
-        return {split: datasets.Dataset.from_list(some) for split, some in rows.items()}
-    settings = config.get("dataset_kwargs") or {}
-    try:
-        if callable(config.get("custom_dataset")):
-            return config["custom_dataset"](**(config.get("metadata") or {}), **settings)
-        settings = {key: value for key, value in settings.items() if key != "trust_remote_code"}
-        return datasets.load_dataset(config["dataset_path"], config.get("dataset_name"), **settings)
-    except Exception as error:  # whatever the hub's client raises: it has no common class
-        files = " and ".join(f"{split}.jsonl" for split in dict.fromkeys(splits))
-        raise UserError(
-            f"the data set {config.get('dataset_path')} of lm-eval:{name} can't be had from the hub "
-            f"({_short(error)}): get a connection, or name a folder with {files} with --data"
-        ) from error
-
-
-def _splits(task) -> Splits:
+def _splits(name: str, task) -> Splits:
     """The rows of train, validation and test, as the module's docstring has it."""
-    names = task.config
-    test, train, validation = _rows(task, task.eval_docs), [], []
-    taken = {names.test_split or names.validation_split}
-    if names.validation_split and names.validation_split not in taken:
-        validation = _others(_rows(task, task.validation_docs()), test)
-        taken.add(names.validation_split)
-    if names.training_split and names.training_split not in taken:
-        train = _others(_rows(task, itertools.islice(task.training_docs(), _TRAIN)), test + validation)
+    names = _split_names(task)
+    test, train, validation = _rows(name, task, task.eval_docs), [], []
+    taken = {names.get("test") or names["validation"]}
+    if names.get("validation", "") not in {*taken, ""}:
+        validation = _others(_rows(name, task, task.validation_docs()), test)
+        taken.add(names["validation"])
+    if names.get("train", "") not in {*taken, ""}:
+        train = _others(_rows(name, task, itertools.islice(task.training_docs(), _TRAIN)), test + validation)
     if not train and validation:
         train, validation = _divide(validation, 0.5)
     elif not train:
@@ -193,63 +225,100 @@ def _splits(task) -> Splits:
 
 
 def _others(rows: list[Row], later: list[Row]) -> list[Row]:
-    seen = {row["text"] for row in later}
-    return [row for row in rows if row["target"] and row["text"] not in seen]
+    seen = {_input(row) for row in later}
+    return [row for row in rows if row["target"] and _input(row) not in seen]
+
+
+def _input(row: Row) -> tuple[str, str]:
+    return row["text"], str(row.get("options"))
 
 
 def _divide(rows: list[Row], below: float) -> tuple[list[Row], list[Row]]:
     parts: tuple[list[Row], list[Row]] = [], []
     for row in rows:
-        parts[share(row, ["text"]) >= below].append(row)
+        parts[share(row, ["text"] if row["text"] else ["options"]) >= below].append(row)
     return parts
 
 
-def _rows(task, docs: Iterable[dict]) -> list[Row]:
-    return [_row(task, doc) for doc in docs]
+def _rows(name: str, task, docs: Iterable[dict]) -> list[Row]:
+    return [_row(name, task, doc) for doc in docs]
 
 
-def _row(task, doc: dict) -> Row:
-    """What the harness asks of this doc, the answer as it would stand behind the prompt ("": none), and the doc."""
-    from lm_eval.api.utils import maybe_delimit
+def _row(name: str, task, doc: dict) -> Row:
+    """What the harness asks of this doc, the answer as it would stand behind the prompt ("": none), and the doc.
 
+    options: the completions to choose from; where each has a context of its own, the text is what these share, and
+    options maps each completion to the rest of its context. asks: how it has a text generated.
+    """
     lead = task.doc_to_prefix(doc)
     text = task.fewshot_context(doc, num_fewshot=0, gen_prefix=lead)
     requests = task.construct_requests(doc, text)
+    requests = requests if isinstance(requests, list) else [requests]
+    kinds = {request.request_type for request in requests}
+    if kinds == {"generate_until"} and len(requests) == 1:
+        return {"text": text, "target": _written(task, doc, lead), "doc": doc, "asks": requests[0].args[1]}
+    if kinds != {"loglikelihood"}:
+        raise _refusal(name, f"asks for {' and '.join(sorted(kinds))} of a row")
+    contexts, endings = zip(*(request.args for request in requests), strict=True)
+    if isinstance(text, str):
+        options = [*endings]
+        return {"text": text, "target": _chosen(task, doc, options), "options": options, "doc": doc}
+    text = os.path.commonprefix(contexts)
+    rests = [context.removeprefix(text) for context in contexts]
+    options = [rest + ending for rest, ending in zip(rests, endings, strict=True)]
+    right = task.doc_to_text(doc)
+    given = dict(zip(options, rests, strict=True))
+    if len(given) < len(options):
+        raise _refusal(name, "has a row with the same choice twice")
+    target = options[right] if 0 <= right < len(options) else ""
+    return {"text": text, "target": target, "options": given, "doc": doc}
+
+
+def _answer(task, doc: dict):
+    """The answer, the first one if there are several: a text, the number of a choice, or "" for none."""
     answer = task.doc_to_target(doc)
     if isinstance(answer, list):
         answer = answer[0] if answer else ""
     choices = task.doc_to_choice(doc) if task.config.doc_to_choice is not None else []
     if choices and isinstance(answer, int):
         answer = choices[answer] if 0 <= answer < len(choices) else ""
-    if task.OUTPUT_TYPE == "multiple_choice":
-        options = [request.args[1] for request in requests]
-        target = options[choices.index(answer)] if answer in choices else ""
-        return {"text": text, "target": target, "options": options, "doc": doc}
-    answer = str(answer)
-    # As its demonstrations are written.
-    target = maybe_delimit(lead, answer).removeprefix(lead) if lead else task.config.target_delimiter + answer
-    return {"text": text, "target": target if answer else "", "doc": doc}
+    return answer
 
 
-def _metric(name: str, task) -> Metric:
-    """The task's first metric, computed by the harness. Raises UserError if it is of no use here."""
+def _chosen(task, doc: dict, options: list[str]) -> str:
+    """The option that is right."""
+    answer = _answer(task, doc)
+    choices = task.doc_to_choice(doc) if task.config.doc_to_choice is not None else []
+    if isinstance(answer, int):
+        return options[answer] if 0 <= answer < len(options) else ""
+    return options[choices.index(answer)] if answer in choices else ""
+
+
+def _written(task, doc: dict, lead: str | None) -> str:
+    """The answer as the harness's demonstrations have it behind their prompt."""
+    from lm_eval.api.utils import maybe_delimit
+
+    answer = str(_answer(task, doc))
+    if not answer:
+        return ""
+    return maybe_delimit(lead, answer).removeprefix(lead) if lead else task.config.target_delimiter + answer
+
+
+def _metric(name: str, task, rows: list[Row]) -> tuple[Metric, str]:
+    """The task's first metric, computed by the harness, and how a choice must be made for it (see `Frame`).
+
+    Raises UserError if it is of no use here.
+    """
     from lm_eval.api import metrics
     from lm_eval.api.instance import Instance
 
     first, aggregate = next(iter(task.aggregation().items()))
-    if task.OUTPUT_TYPE == "multiple_choice" and (first not in ("acc", "f1") or callable(task.config.process_results)):
-        raise _refusal(name, f"is judged by {first}, neither acc nor f1")
     if not task.higher_is_better()[first]:
         raise _refusal(name, f"is judged by {first}, of which less is better")
     (chosen,) = task._filters
 
-    def results(outputs: list[str], rows: list[Row]) -> list:
-        answers = [
-            [(0.0, True) if option == output else (-1.0, False) for option in row["options"]]
-            if "options" in row
-            else [output]
-            for output, row in zip(outputs, rows, strict=True)
-        ]
+    def judged(rows: list[Row], answers: list[list]) -> list:
+        """What process_results makes of the answers to each row's requests, filtered."""
         instances = [
             [Instance(task.OUTPUT_TYPE, row["doc"], (), 0, resps=[answer]) for answer in some]
             for some, row in zip(answers, rows, strict=True)
@@ -260,13 +329,46 @@ def _metric(name: str, task) -> Metric:
             for some, row in zip(instances, rows, strict=True)
         ]
 
+    def results(outputs: list[str], rows: list[Row]) -> list:
+        return judged(rows, [_answers(row, output) for row, output in zip(rows, outputs, strict=True)])
+
+    choose = _rule(name, first, judged, rows) if "options" in rows[0] else ""
     corpus = {metrics.bleu: "bleu", metrics.chrf: "chrf"}.get(aggregate)
     if corpus:
-        return _judged(results, metric(corpus))
-    return _aggregated(name, results, aggregate, is_mean=aggregate is metrics.mean)
+        return _paired(results, metric(corpus)), choose
+    return _aggregated(name, results, aggregate, aggregate in (metrics.mean, np.mean), rows), choose
 
 
-def _judged(results, judge: Metric) -> Metric:
+def _answers(row: Row, output: str) -> list:
+    """What the harness would have got for each of the row's requests: the text, or likelihoods, `output`'s largest."""
+    if "options" in row:
+        return [(0.0, True) if option == output else (-1.0, False) for option in row["options"]]
+    return [output]
+
+
+def _rule(name: str, first: str, judged, rows: list[Row]) -> str:
+    """The way to choose by which the choice alone decides what the harness makes of the likelihoods.
+
+    Seen from random likelihoods: it must make the same of them as of those that only say which choice it was.
+    """
+    random = np.random.default_rng(0)
+    rows = [row for row in rows[:_PROBED] for _ in range(_DRAWS)]
+    drawn = [{option: -20 * random.random() for option in row["options"]} for row in rows]
+    greedy = [random.random() < 0.5 for _ in rows]
+    answers = [[(some[o], sure) for o in row["options"]] for row, some, sure in zip(rows, drawn, greedy, strict=True)]
+    made = [*map(repr, judged(rows, answers))]
+    for rule in CHOOSE[2:] if isinstance(rows[0]["options"], dict) else CHOOSE[:2]:
+        picked = [max(some, key=lambda option: _weight(rule, some[option], option)) for some in drawn]
+        if [*map(repr, judged(rows, [*map(_answers, rows, picked)]))] == made:
+            return rule
+    raise _refusal(name, f"is judged by {first}, which asks for more than the likeliest choice")
+
+
+def _weight(rule: str, logarithm: float, option: str) -> float:
+    return logarithm / max(1, len(option.strip())) if rule == "per-character" else logarithm
+
+
+def _paired(results, judge: Metric) -> Metric:
     """A metric over pairs of reference and prediction, which the package has too."""
 
     def given(outputs, rows):
@@ -280,25 +382,32 @@ def _judged(results, judge: Metric) -> Metric:
     )
 
 
-def _aggregated(name: str, results, aggregate, is_mean: bool) -> Metric:
-    def value(found) -> float:
+def _aggregated(name: str, results, aggregate, is_mean: bool, rows: list[Row]) -> Metric:
+    def number(found) -> float:
         with warnings.catch_warnings(action="ignore"):
-            number = float(aggregate(found))
-        if not 0 <= number <= 1:
-            raise _refusal(name, f"gave the score {number:.4g}, which is not in [0, 1]")
-        return number
+            return float(aggregate(found))
+
+    def value(found) -> float:
+        share = number(found) / whole
+        if not -1 <= share <= 1:
+            raise _refusal(name, f"gave the score {share:.4g}, which is not in [-1, 1]")
+        return share
+
+    # What the references themselves get: metrics go up to 1, or to 100.
+    probed = [row for row in rows if row["target"]][:_PROBED]
+    whole = 100 if probed and number(results([row["target"] for row in probed], probed)) > 1 else 1
 
     def each(outputs, targets, rows):
         return np.array([value([one]) for one in results(outputs, rows)])
 
     def score(outputs, targets, rows):
         found = results(outputs, rows)
-        whole = value(found)
+        total = value(found)
         if is_mean:
-            return replace(mean_score(np.array(found, float), {}), value=whole)
+            return replace(mean_score(np.array(found, float) / whole, {}), value=total)
         samples = np.random.default_rng(0).integers(len(found), size=(_RESAMPLES, len(found)))
         low, high = np.quantile([value([found[i] for i in sample]) for sample in samples], (0.025, 0.975))
-        return Score(whole, min(float(low), whole), max(float(high), whole), len(found), {})
+        return Score(total, min(float(low), total), max(float(high), total), len(found), {})
 
     return Metric(score, each, is_mean)
 
