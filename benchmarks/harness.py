@@ -17,7 +17,7 @@ The harness's own prompts, choices, filters and metrics, but stand-ins for rows 
     winogrande   "_ is the topic of this news: ..." with two topics as options; it scores what follows them
     cola         a caption as it is or with its words shuffled; judged by a correlation
     leaderboard_bbh_sports_understanding   whether news is about sports; judged by the likelihood by character
-    fda          the topic of a piece of news; a Python class of its own, which heeds no description: few-shot is left out
+    fda          the topic of a piece of news; a Python class, which heeds no description: few-shot is left out
 
 Ends with one JSON line.
 """
