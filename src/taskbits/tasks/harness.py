@@ -274,31 +274,33 @@ def _row(name: str, task, doc: dict) -> Row:
     return {"text": text, "target": target, "options": given, "doc": doc}
 
 
-def _answer(task, doc: dict):
-    """The answer, the first one if there are several: a text, the number of a choice, or "" for none."""
+def _answer(task, doc: dict) -> str | int:
+    """The answer, the first one if there are several: a text, or the number of a choice."""
     answer = task.doc_to_target(doc)
     if isinstance(answer, list):
         answer = answer[0] if answer else ""
-    choices = task.doc_to_choice(doc) if task.config.doc_to_choice is not None else []
-    if choices and isinstance(answer, int):
-        answer = choices[answer] if 0 <= answer < len(choices) else ""
-    return answer
+    return answer if isinstance(answer, int) else str(answer)
+
+
+def _choices(task, doc: dict) -> list[str]:
+    return task.doc_to_choice(doc) if task.config.doc_to_choice is not None else []
 
 
 def _chosen(task, doc: dict, options: list[str]) -> str:
     """The option that is right."""
-    answer = _answer(task, doc)
-    choices = task.doc_to_choice(doc) if task.config.doc_to_choice is not None else []
-    if isinstance(answer, int):
-        return options[answer] if 0 <= answer < len(options) else ""
-    return options[choices.index(answer)] if answer in choices else ""
+    answer, choices = _answer(task, doc), _choices(task, doc)
+    place = choices.index(answer) if answer in choices else answer
+    return options[place] if isinstance(place, int) and 0 <= place < len(options) else ""
 
 
 def _written(task, doc: dict, lead: str | None) -> str:
     """The answer as the harness's demonstrations have it behind their prompt."""
     from lm_eval.api.utils import maybe_delimit
 
-    answer = str(_answer(task, doc))
+    answer, choices = _answer(task, doc), _choices(task, doc)
+    if choices and isinstance(answer, int):
+        answer = choices[answer] if 0 <= answer < len(choices) else ""
+    answer = str(answer)
     if not answer:
         return ""
     return maybe_delimit(lead, answer).removeprefix(lead) if lead else task.config.target_delimiter + answer
@@ -393,9 +395,12 @@ def _aggregated(name: str, results, aggregate, is_mean: bool, rows: list[Row]) -
             raise _refusal(name, f"gave the score {share:.4g}, which is not in [-1, 1]")
         return share
 
-    # What the references themselves get: metrics go up to 1, or to 100.
+    # Metrics go up to 1 or to 100, which shows in what the references themselves get.
     probed = [row for row in rows if row["target"]][:_PROBED]
-    whole = 100 if probed and number(results([row["target"] for row in probed], probed)) > 1 else 1
+    found = results([row["target"] for row in probed], probed)
+    whole = 100 if found and number(found) > 1 else 1
+    if found:
+        value(found)
 
     def each(outputs, targets, rows):
         return np.array([value([one]) for one in results(outputs, rows)])
