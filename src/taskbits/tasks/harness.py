@@ -397,9 +397,10 @@ def _aggregated(name: str, results, aggregate, is_mean: bool, rows: list[Row]) -
 
     # Metrics go up to 1 or to 100, which shows in what the references themselves get.
     probed = [row for row in rows if row["target"]][:_PROBED]
-    found = results([row["target"] for row in probed], probed)
-    whole = 100 if found and number(found) > 1 else 1
-    if found:
+    whole = 1
+    if probed:
+        found = results([row["target"] for row in probed], probed)
+        whole = 100 if number(found) > 1 else 1
         value(found)
 
     def each(outputs, targets, rows):
