@@ -59,9 +59,9 @@ def plain(model: Model, task: Task, prefix: str) -> list[str]:
         for at in range(0, len(pairs), BATCH):
             part = [prompt + choice for prompt, choice in pairs[at : at + BATCH]]
             batch = tokenizer(part, return_tensors="pt", padding=True, padding_side="left").to(model.lm.device)
-            logits = model.lm(**batch).logits[:, :-1].log_softmax(-1)
-            chances = logits.gather(2, batch.input_ids[:, 1:, None])[..., 0] * batch.attention_mask[:, 1:]
-            costs += (-chances.sum(1)).tolist()
+            logits, chosen = model.lm(**batch).logits[:, :-1], batch.input_ids[:, 1:, None]
+            whole = torch.stack([row.logsumexp(-1) for row in logits])  # of a row at a time: they are gigabytes
+            costs += ((whole - logits.gather(2, chosen)[..., 0]) * batch.attention_mask[:, 1:]).sum(1).tolist()
         count = len(frame.choices)
         found = [costs[at : at + count] for at in range(0, len(costs), count)]
         return [frame.choices[some.index(min(some))] for some in found]
