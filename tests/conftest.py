@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it: no test asks the hub
+# Before anything reads them:
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the hub
+os.environ["OMP_NUM_THREADS"] = "1"  # threads of processes that share the cores would wait for each other
 
 import pytest
 import torch
