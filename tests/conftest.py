@@ -2,9 +2,12 @@
 
 import io
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 # Before anything reads them:
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the hub
@@ -16,6 +19,7 @@ import transformers
 import yaml
 
 from taskbits import cli
+from taskbits.confirm import confirm
 from taskbits.measure import measure
 from taskbits.methods import NAMES
 from taskbits.model import load_model
@@ -31,6 +35,9 @@ FIELDS = {
     "seed": 0,
     "versions": {},
 }
+PRINTED = ("stdout", "stderr")
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["taskbits.confirm", "taskbits.cli"])
 ROWS = {"train": 48, "validation": 12, "test": 16}
 
 
@@ -103,8 +110,41 @@ def nothing(done, of):
 
 def fresh(*arguments):
     """Run the command line in a process of its own."""
-    command = [sys.executable, "-m", "taskbits", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return forked(_command, ["taskbits", *map(str, arguments)])
+
+
+def _command(words):
+    sys.argv = words
+    cli.main()
+
+
+def forked(function, *arguments):
+    """Call a function in a new process, forked from one that has loaded the libraries, as takes seconds, and no more."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = PROCESSES.Process(target=_begin, args=(folder, function, arguments))
+        process.start()
+        process.join()
+        printed = [Path(folder, name).read_text(encoding="utf-8") for name in PRINTED]
+    return subprocess.CompletedProcess(arguments, process.exitcode, *printed)
+
+
+def _begin(folder, function, arguments):
+    for number, name in enumerate(PRINTED, 1):
+        os.dup2(os.open(Path(folder, name), os.O_CREAT | os.O_WRONLY), number)
+    function(*arguments)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_confirmation():
+    """Where a test calls `measure`, it confirms in a forked process; where one starts it, in a process as ever."""
+
+    def confirm_in_forked_process(study):
+        result = forked(confirm, str(study.folder))
+        assert result.returncode == 0, result.stderr
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("taskbits.measure.confirm_in_fresh_process", confirm_in_forked_process)
+        yield
 
 
 @pytest.fixture
