@@ -12,7 +12,7 @@ from taskbits import runners
 from taskbits.edits import climb
 from taskbits.errors import UserError
 from taskbits.judge import Lesson, between, choose, judge
-from taskbits.methods import method
+from taskbits.methods import method, self_train
 from taskbits.methods.self_train import pattern
 from taskbits.model import load_model
 from taskbits.predict import likelihoods, predict
@@ -161,7 +161,8 @@ def test_chosen_examples_are_trained_on_by_the_decoder(pretrained, velan):
     assert sum(taught) > sum(bare)
 
 
-def test_a_model_trains_on_what_it_agrees_on(pretrained, velan):
+def test_a_model_trains_on_what_it_agrees_on(pretrained, velan, monkeypatch):
+    monkeypatch.setattr(self_train, "_CHOSEN_FROM", 8)
     found = find("self-train", pretrained, velan, {"n": 1, "rounds": 1, "number": 6})
     made = found.content["made by the model"]
     assert found.program.checksum is not None
