@@ -11,7 +11,8 @@ import torch
 
 from taskbits.coding import Coded
 from taskbits.coefficients import learn
-from taskbits.methods import fitted, targets
+from taskbits.fitted import fitted
+from taskbits.methods import targets
 from taskbits.methods.tiny import shared_change
 from taskbits.places import attention
 from taskbits.training import batches, cross_entropies, train

@@ -9,8 +9,8 @@ import random
 from dataclasses import asdict, replace
 
 from taskbits.errors import UserError
+from taskbits.fitted import fitted
 from taskbits.judge import Judge, Lesson, between, choose, ending, judge, taught
-from taskbits.methods import fitted
 from taskbits.texts import encode_examples, encode_text
 
 FAMILY = "data"
