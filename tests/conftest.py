@@ -21,7 +21,7 @@ import yaml
 from taskbits import cli
 from taskbits.confirm import confirm
 from taskbits.measure import measure
-from taskbits.methods import NAMES, method
+from taskbits.methods import NAMES, method, subset
 from taskbits.model import load_model
 from taskbits.shipped import resolve
 
@@ -98,6 +98,12 @@ def task_folder(tmp_path_factory):
     return write_task(tmp_path_factory.mktemp("task"))
 
 
+def shorten_lessons(monkeypatch):
+    """For methods that try what training on chosen examples is worth."""
+    monkeypatch.setattr(subset, "_STEPS", 8)
+    monkeypatch.setattr(subset, "_PLANS", (8, 16))
+
+
 @pytest.fixture(scope="session", params=NAMES)
 def measured(request, model_folder, task_folder, tmp_path_factory):
     """A study with one measured program of each method in turn, confirmed on test in a fresh process."""
@@ -109,6 +115,7 @@ def measured(request, model_folder, task_folder, tmp_path_factory):
         return [{**first, **QUICK.get(request.param, {})}, *more]
 
     with pytest.MonkeyPatch.context() as patched:
+        shorten_lessons(patched)
         patched.setattr(module, "sweep", sweep)
         yield measure(model_folder, task_folder, str(out), methods=[request.param], budget=0.01)
 
