@@ -2,11 +2,16 @@
 
 import io
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it: no test asks the hub
+# Before anything reads them:
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the hub
+os.environ["OMP_NUM_THREADS"] = "1"  # threads of processes that share the cores would wait for each other
 
 import pytest
 import torch
@@ -14,8 +19,9 @@ import transformers
 import yaml
 
 from taskbits import cli
+from taskbits.confirm import confirm
 from taskbits.measure import measure
-from taskbits.methods import NAMES
+from taskbits.methods import NAMES, method, subset
 from taskbits.model import load_model
 from taskbits.shipped import resolve
 
@@ -29,6 +35,10 @@ FIELDS = {
     "seed": 0,
     "versions": {},
 }
+QUICK = {"distilled": {"tries": 8}, "self-train": {"number": 8}}  # instead of what their sweeps begin with
+PRINTED = ("stdout", "stderr")
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["taskbits.confirm", "taskbits.cli"])
 ROWS = {"train": 48, "validation": 12, "test": 16}
 
 
@@ -88,11 +98,26 @@ def task_folder(tmp_path_factory):
     return write_task(tmp_path_factory.mktemp("task"))
 
 
+def shorten_lessons(monkeypatch):
+    """For methods that try what training on chosen examples is worth."""
+    monkeypatch.setattr(subset, "_STEPS", 8)
+    monkeypatch.setattr(subset, "_PLANS", (8, 16))
+
+
 @pytest.fixture(scope="session", params=NAMES)
 def measured(request, model_folder, task_folder, tmp_path_factory):
     """A study with one measured program of each method in turn, confirmed on test in a fresh process."""
     out = tmp_path_factory.mktemp("study") / request.param
-    return measure(model_folder, task_folder, str(out), methods=[request.param], budget=0.01)
+    module = method(request.param)
+
+    def sweep(model, task, known=module.sweep):
+        first, *more = known(model, task)
+        return [{**first, **QUICK.get(request.param, {})}, *more]
+
+    with pytest.MonkeyPatch.context() as patched:
+        shorten_lessons(patched)
+        patched.setattr(module, "sweep", sweep)
+        yield measure(model_folder, task_folder, str(out), methods=[request.param], budget=0.01)
 
 
 def nothing(done, of):
@@ -101,8 +126,41 @@ def nothing(done, of):
 
 def fresh(*arguments):
     """Run the command line in a process of its own."""
-    command = [sys.executable, "-m", "taskbits", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return forked(_command, ["taskbits", *map(str, arguments)])
+
+
+def _command(words):
+    sys.argv = words
+    cli.main()
+
+
+def forked(function, *arguments):
+    """Call a function in a new process, forked from one that has done nothing but load the libraries."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = PROCESSES.Process(target=_begin, args=(folder, function, arguments))
+        process.start()
+        process.join()
+        printed = [Path(folder, name).read_text(encoding="utf-8") for name in PRINTED]
+    return subprocess.CompletedProcess(arguments, process.exitcode, *printed)
+
+
+def _begin(folder, function, arguments):
+    for number, name in enumerate(PRINTED, 1):
+        os.dup2(os.open(Path(folder, name), os.O_CREAT | os.O_WRONLY), number)
+    function(*arguments)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_confirmation():
+    """Where a test calls `measure`, it confirms in a forked process; where one starts it, in a process as ever."""
+
+    def confirm_in_forked_process(study):
+        result = forked(confirm, str(study.folder))
+        assert result.returncode == 0, result.stderr
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("taskbits.measure.confirm_in_fresh_process", confirm_in_forked_process)
+        yield
 
 
 @pytest.fixture

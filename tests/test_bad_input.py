@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from conftest import write_task
 
-from taskbits.methods import fitted
+from taskbits.fitted import fitted
 from taskbits.program import Program
 from taskbits.task import load_task
 from taskbits.texts import encode_text

@@ -9,7 +9,7 @@ import pytest
 import tokenizers
 import torch
 import transformers
-from conftest import nothing, write_task
+from conftest import nothing, shorten_lessons, write_task
 
 from taskbits.export import standalone
 from taskbits.methods import method
@@ -144,7 +144,8 @@ def test_generation_equals_one_call_per_input(odd, count):
 def test_the_standalone_file_writes_what_scoring_saw(
     folder, odd, tmp_path, monkeypatch, capsys, changes, way, settings
 ):
-    task = load_task(write_task(tmp_path / "task", **changes))
+    shorten_lessons(monkeypatch)
+    task = load_task(write_task(tmp_path / "task", **changes), rows=6)
     with odd.preserved():
         program = method(way).fit(odd, task, settings, 0, nothing).program
     scored = score(program.to_bytes(), odd, task, ["test"])

@@ -142,15 +142,15 @@ CHOICES = {"choices": [str(n) for n in range(1, 100)], "stop": None}
 
 
 @pytest.mark.parametrize(
-    "name, size, wanted, task_changes",
-    [("tiny", 16, "vowels", {}), ("lora", 400, "even", CHOICES)],
+    "name, size, steps, wanted, task_changes",
+    [("tiny", 16, 40, "vowels", {}), ("lora", 400, 12, "even", CHOICES)],
     ids=["evolution", "policy gradient"],
 )
-def test_metric_training_raises_the_metric(model, tmp_path, name, size, wanted, task_changes):
+def test_metric_training_raises_the_metric(model, tmp_path, name, size, steps, wanted, task_changes):
     task = load_task(write_task(tmp_path / "task", metric=f"python:test_parametric.{wanted}", **task_changes))
     scores = {}
     for objective in ("loss", "metric"):
-        program = find(name, model, task, size=size, objective=objective, steps=40)
+        program = find(name, model, task, size=size, objective=objective, steps=steps)
         assert len(program.payload) <= size
         scores[objective] = task.score("train", outputs(program, model, task.splits["train"])).value
     assert scores["metric"] > scores["loss"]

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from conftest import nothing, write_task
+from conftest import nothing, shorten_lessons, write_task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +12,7 @@ from taskbits import runners
 from taskbits.edits import climb
 from taskbits.errors import UserError
 from taskbits.judge import Lesson, between, choose, judge
-from taskbits.methods import method
+from taskbits.methods import method, self_train, subset
 from taskbits.methods.self_train import pattern
 from taskbits.model import load_model
 from taskbits.predict import likelihoods, predict
@@ -149,7 +149,8 @@ def test_a_seed_is_the_best_of_its_tries_and_samples_the_same_text_again(pretrai
         assert runners.adapt(pretrained, many.program) == many.content["text"]
 
 
-def test_chosen_examples_are_trained_on_by_the_decoder(pretrained, velan):
+def test_chosen_examples_are_trained_on_by_the_decoder(pretrained, velan, monkeypatch):
+    shorten_lessons(monkeypatch)
     found = find("subset", pretrained, velan, {"n": 2, "tries": 4})
     assert found.program.runner.endswith("+train") and len(found.content["examples"]) == 2
     texts = ["".join(piece for piece, _ in example).strip() for example in found.content["examples"]]
@@ -161,11 +162,14 @@ def test_chosen_examples_are_trained_on_by_the_decoder(pretrained, velan):
     assert sum(taught) > sum(bare)
 
 
-def test_a_model_trains_on_what_it_agrees_on(pretrained, velan):
+def test_a_model_trains_on_what_it_agrees_on(pretrained, velan, monkeypatch):
+    shorten_lessons(monkeypatch)
+    monkeypatch.setattr(subset, "_PLANS", (64,))  # it agrees on what it has learned by heart
+    monkeypatch.setattr(self_train, "_CHOSEN_FROM", 2)
     found = find("self-train", pretrained, velan, {"n": 1, "rounds": 1, "number": 6})
     made = found.content["made by the model"]
     assert found.program.checksum is not None
-    assert all(re.fullmatch(pattern(velan.frame.prompt, velan.frame), row) for row in made)
+    assert made and all(re.fullmatch(pattern(velan.frame.prompt, velan.frame), row) for row in made)
     with pretrained.preserved():
         assert runners.results(pretrained, found.program)[-1] == ("", made)
 

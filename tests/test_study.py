@@ -89,21 +89,10 @@ def test_budgets_that_are_not_times(text):
 
 def test_kill_loses_at_most_the_running_trial_and_the_same_command_resumes(model_folder, task_folder, tmp_path):
     out = tmp_path / "study"
-    command = [
-        sys.executable,
-        "-m",
-        "taskbits",
-        "measure",
-        "--model",
-        model_folder,
-        "--task",
-        task_folder,
-        "--out",
-        str(out),
-        "--methods",
-        "zero-shot,few-shot,instructed",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    parts = ["--model", model_folder, "--task", task_folder, "--out", str(out)]
+    command = ["measure", *parts, "--methods", "zero-shot,few-shot,instructed"]
+    started = [sys.executable, "-m", "taskbits", *command]
+    process = subprocess.Popen(started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (kept := list(out.glob("programs/*.tbp"))) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -112,8 +101,9 @@ def test_kill_loses_at_most_the_running_trial_and_the_same_command_resumes(model
     assert kept
     survived = {m.program for m in Study.open(out).measurements()}
     assert len(survived) >= len(kept) - 1
-    study = measure(model_folder, task_folder, str(out), methods=["zero-shot", "few-shot", "instructed"])
-    found = study.measurements()
+    result = fresh(*command)
+    assert result.returncode == 0, result.stderr
+    found = Study.open(out).measurements()
     assert survived <= {m.program for m in found}
     assert len(found) == len({(m.method, json.dumps(m.settings)) for m in found}) == 19
     assert all(m.test for m in found[:1])
@@ -127,7 +117,8 @@ def test_verify_notices_a_record_that_does_not_match(model_folder, task_folder, 
             "update trial_user_attributes set value_json = replace(value_json, ?, ?)",
             (f'"bytes": {found.bytes}', f'"bytes": {found.bytes - 1}'),
         )
-    result = fresh("verify", study.path(found.program))
+    command = [sys.executable, "-m", "taskbits", "verify", study.path(found.program)]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode != 0 and "length" in result.stderr and "Traceback" not in result.stderr
 
 

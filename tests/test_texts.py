@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from taskbits import runners, texts
 from taskbits.errors import UserError
 from taskbits.export import standalone
-from taskbits.methods import fitted, method
+from taskbits.fitted import fitted
+from taskbits.methods import method
 from taskbits.model import load_model
 from taskbits.program import Program
 from taskbits.runners import coded as coded_runner

@@ -7,6 +7,7 @@ estimated quickly (one forward pass a row, in float32); what is chosen is then c
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 
 from taskbits.errors import UserError
 from taskbits.export import rough_size
@@ -55,15 +56,26 @@ class Judge:
 
     def size(self, text: str) -> float:
         """About how many bytes the text adds to a file, lesson included, coded in the shorter way."""
-        frame, dtype, then = self.task.frame, self.model.dtype, asdict(self.lesson) if self.lesson else {}
-        plain, more = Program(0, b"", frame, "plain"), "+train" if then else ""
-        decoder = {"start": self.model.start, "count": 99, "heat": 1}
-        literal = rough_size(replace(plain, runner=f"literal{more}", settings={"text": text, **then}), dtype)
-        coded = rough_size(replace(plain, runner=f"coded{more}", settings={**decoder, **then}), dtype)
-        if literal > coded:  # else there is no need to know what the text costs under the model
+        literal = self._rough_size("literal", text=text)
+        if literal > self._coded:  # else there is no need to know what the text costs under the model
             with self.model.single_precision():
-                literal = min(literal, coded + ideal_bits(self.model, text) / 8)
-        return literal - rough_size(plain, dtype)
+                literal = min(literal, self._coded + ideal_bits(self.model, text) / 8)
+        return literal - self._plain
+
+    @cached_property
+    def _coded(self) -> int:
+        """Of a file with a coded text, without the text."""
+        return self._rough_size("coded", start=self.model.start, count=99, heat=1)
+
+    @cached_property
+    def _plain(self) -> int:
+        return rough_size(Program(0, b"", self.task.frame, "plain"), self.model.dtype)
+
+    def _rough_size(self, runner: str, **settings) -> int:
+        """Of a file with this runner, and the training behind it if there is a lesson."""
+        then = asdict(self.lesson) if self.lesson else {}
+        program = Program(0, b"", self.task.frame, runner + "+train" * bool(then), {**settings, **then})
+        return rough_size(program, self.model.dtype)
 
     def gain(self, text: str, price: float) -> float:
         """Worth minus what the text's bytes cost at `price` a byte; -1 for a text that can't be used."""

@@ -12,18 +12,9 @@ Raises UserError where the settings can't work for this model and task.
 
 import importlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import ModuleType
 
-from taskbits import runners
-from taskbits.coding import Coded
-from taskbits.coefficients import Numbers
 from taskbits.errors import UserError
-from taskbits.export import standalone
-from taskbits.model import Model
-from taskbits.program import Program
-from taskbits.task import Task
-from taskbits.texts import decodes
 
 # A method's place in this list is its id in program files: add new ones at the end.
 NAMES = (
@@ -53,66 +44,11 @@ ORDER = (
 )
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """What a method found: the program, its payload's cross-entropy in bits, and what it is, for people."""
-
-    program: Program
-    ideal_bits: float | None
-    content: dict
-
-
 def method(name: str) -> ModuleType:
     """The method's module. Raises UserError if there is none of that name."""
     if name not in NAMES:
         raise UserError(f"unknown method {name!r}: 'taskbits methods' lists {', '.join(NAMES)}")
     return importlib.import_module(f"taskbits.methods.{name.replace('-', '_')}")
-
-
-def fitted(name: str, model: Model, task: Task, *ways: Coded, then: str = "", **settings) -> Fitted:
-    """The program for this model and task whose file is the shortest of several ways to code the same.
-
-    then: a runner that takes the text that was coded, with its `settings`.
-    """
-    programs = []
-    for coded in ways:
-        decoded = None if coded.decoded is None else runners.checksum([*coded.decoded, *([""] if then else [])])
-        runner, all_settings = f"{coded.runner}+{then}" if then else coded.runner, {**coded.settings, **settings}
-        program = Program(
-            NAMES.index(name), model.fingerprint, task.frame, runner, all_settings, coded.payload, decoded
-        )
-        programs.append((len(standalone(program, model.dtype)), program, coded))
-    # A text that is coded under the model is worth its decoding only if it is the shortest.
-    for _, program, coded in sorted(programs, key=lambda found: found[0]):
-        if decodes(model, coded):
-            return Fitted(program, coded.ideal_bits, _content(coded, settings))
-    raise UserError(f"method {name}: nothing of what it coded decodes")
-
-
-def _content(coded: Coded, lesson: dict) -> dict:
-    """What a program is, for people: its text, or the examples that a lesson trains on; and how they are carried."""
-    carried = {"literal": "as it is, compressed with the code", "coded": "coded under the model"}
-    how = {"carried": carried[coded.runner]} if coded.runner in carried else {}
-    if "between" not in lesson:
-        return {**coded.content, **how}
-    shown = {"epochs": lesson["epochs"], "learning rate": lesson["rate"], **how}
-    if "tokens" not in coded.content:
-        return {"examples": coded.content["text"].split(lesson["between"]), **shown}
-    examples: list[list] = [[]]
-    for token in coded.content["tokens"]:
-        examples[-1].append(token)
-        if "".join(piece for piece, _ in examples[-1]).endswith(lesson["between"]):
-            examples.append([])
-    return {"examples": [example for example in examples if example], **shown}
-
-
-def fitted_numbers(
-    name: str, model: Model, task: Task, runner: str, numbers: Numbers, settings: dict, content: dict
-) -> Fitted:
-    """Wrap whole numbers and their step into a program whose runner also takes `settings`."""
-    coded = numbers.coded
-    settings = {**settings, "step": numbers.step, **coded.settings}
-    return fitted(name, model, task, Coded(runner, settings, coded.payload, coded.entropy, content))
 
 
 def targets(sizes: Iterable[int], by_metric: Iterable[int] = ()) -> list[dict]:

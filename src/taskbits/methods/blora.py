@@ -12,7 +12,7 @@ import torch
 
 from taskbits.coding import Coded, payload
 from taskbits.coefficients import base_weights, rounded
-from taskbits.methods import fitted
+from taskbits.fitted import fitted
 from taskbits.places import blocks
 from taskbits.training import batches, cross_entropies, train
 

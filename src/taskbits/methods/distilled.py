@@ -7,8 +7,8 @@ Wang et al. 2018, over texts instead of soft inputs: a text costs its bytes, a s
 from dataclasses import asdict
 
 from taskbits.edits import climb
+from taskbits.fitted import fitted
 from taskbits.judge import judge, taught
-from taskbits.methods import fitted
 from taskbits.methods.subset import lesson
 from taskbits.texts import encode_text
 

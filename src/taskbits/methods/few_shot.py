@@ -5,8 +5,8 @@ Chosen ones, their order included, are the best of `tries` on rows of the train 
 
 import random
 
+from taskbits.fitted import fitted
 from taskbits.judge import choose, judge
-from taskbits.methods import fitted
 from taskbits.texts import encode_text
 
 FAMILY = "inference control"

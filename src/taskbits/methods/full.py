@@ -1,7 +1,7 @@
 """All weights trained; their change quantised and entropy-coded: the program that a random model needs."""
 
 from taskbits.coding import Coded, encode_tensors
-from taskbits.methods import fitted
+from taskbits.fitted import fitted
 from taskbits.training import batches, cross_entropies, train
 
 FAMILY = "parametric"

@@ -5,7 +5,7 @@ import peft
 import torch
 
 from taskbits.coding import Coded
-from taskbits.methods import fitted
+from taskbits.fitted import fitted
 from taskbits.places import attention, blocks, is_transposed
 from taskbits.training import batches, cross_entropies, train
 

@@ -3,7 +3,8 @@
 import torch
 
 from taskbits.coefficients import Change, base_weights, find
-from taskbits.methods import fitted_numbers, targets
+from taskbits.fitted import fitted_numbers
+from taskbits.methods import targets
 from taskbits.places import norms
 
 FAMILY = "parametric"

@@ -10,8 +10,8 @@ import random
 import transformers
 
 from taskbits.edits import climb
+from taskbits.fitted import fitted
 from taskbits.judge import judge
-from taskbits.methods import fitted
 from taskbits.predict import predict
 from taskbits.task import Frame
 from taskbits.texts import encode_text

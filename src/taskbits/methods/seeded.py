@@ -11,7 +11,8 @@ import torch
 
 from taskbits.coding import Coded
 from taskbits.coefficients import learn
-from taskbits.methods import fitted, targets
+from taskbits.fitted import fitted
+from taskbits.methods import targets
 from taskbits.methods.tiny import shared_change
 from taskbits.places import attention
 from taskbits.training import batches, cross_entropies, train
@@ -56,7 +57,13 @@ def fit(model, task, settings, seed, progress):
 @functools.cache
 def _codebook() -> np.ndarray:
     """Each seed's draw, (65536, 8)."""
-    return np.array([np.random.RandomState(seed).randn(_BLOCK) for seed in range(2**16)])
+    random = np.random.RandomState()
+
+    def draw(seed: int) -> np.ndarray:
+        random.seed(seed)  # from here as a new generator, which would take fifty times as long
+        return random.randn(_BLOCK)
+
+    return np.array([draw(seed) for seed in range(2**16)])
 
 
 def _train_rest(model, task, change, values, fixed, steps, number, seed, progress) -> torch.Tensor:

@@ -8,8 +8,8 @@ import math
 from taskbits import template
 from taskbits.coding import Coded
 from taskbits.errors import UserError
+from taskbits.fitted import fitted
 from taskbits.judge import judge
-from taskbits.methods import fitted
 from taskbits.runners import sampled
 
 FAMILY = "inference control"

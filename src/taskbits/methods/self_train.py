@@ -9,8 +9,8 @@ from dataclasses import asdict, replace
 
 from taskbits import runners, template
 from taskbits.errors import UserError
+from taskbits.fitted import fitted
 from taskbits.judge import taught
-from taskbits.methods import fitted
 from taskbits.methods.subset import lesson
 from taskbits.task import Frame
 from taskbits.texts import encode_text

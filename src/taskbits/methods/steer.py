@@ -4,7 +4,8 @@ import torch
 
 from taskbits.coefficients import Change, find
 from taskbits.errors import UserError
-from taskbits.methods import fitted_numbers, targets
+from taskbits.fitted import fitted_numbers
+from taskbits.methods import targets
 from taskbits.places import last_in_blocks, selector
 
 FAMILY = "parametric"

@@ -9,13 +9,14 @@ import random
 from dataclasses import asdict, replace
 
 from taskbits.errors import UserError
+from taskbits.fitted import fitted
 from taskbits.judge import Judge, Lesson, between, choose, ending, judge, taught
-from taskbits.methods import fitted
 from taskbits.texts import encode_examples, encode_text
 
 FAMILY = "data"
 _PASSES = 8
 _STEPS = 32  # at least so many steps, however few the examples are
+_PLANS = (16, 32, 64, 128)  # steps that a lesson of chosen examples may take
 _RATE = 3e-4
 _PRICE = 3e-4  # of a byte, in score
 
@@ -46,7 +47,7 @@ def lesson(model, task, n: int, tries: int, seed: int, progress) -> tuple[str, J
         lambda some: judged.gain(apart.join(some), _PRICE), examples[:tries], n, lambda done, _: progress(done, of)
     )
     text = apart.join(chosen)
-    lessons = [replace(judged.lesson, epochs=max(1, steps // n)) for steps in (16, 32, 64, 128)]
+    lessons = [replace(judged.lesson, epochs=max(1, steps // n)) for steps in _PLANS]
     for part in range(2):  # the number of steps, then the rate
         gains = {}
         for number, plan in enumerate(lessons):

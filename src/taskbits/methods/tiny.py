@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from taskbits.coefficients import Change, base_weights, find
-from taskbits.methods import fitted_numbers, targets
+from taskbits.fitted import fitted_numbers
+from taskbits.methods import targets
 from taskbits.places import attention
 
 FAMILY = "parametric"

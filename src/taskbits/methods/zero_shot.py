@@ -1,7 +1,7 @@
 """The prompt template alone: what the model does without being told anything."""
 
 from taskbits.coding import Coded
-from taskbits.methods import fitted
+from taskbits.fitted import fitted
 
 FAMILY = "inference control"
 
