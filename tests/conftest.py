@@ -4,6 +4,7 @@ import io
 import json
 import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -132,6 +133,17 @@ def fresh(*arguments):
 def _command(words):
     sys.argv = words
     cli.main()
+
+
+def alone(file, *arguments):
+    """Run a standalone file in a process of its own, where the package is not to be had."""
+    return forked(_alone, [str(file), *map(str, arguments)])
+
+
+def _alone(words):
+    sys.modules.update((name, None) for name in list(sys.modules) if name.partition(".")[0] == "taskbits")
+    sys.argv = words
+    runpy.run_path(words[0], run_name="__main__")
 
 
 def forked(function, *arguments):

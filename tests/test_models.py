@@ -138,7 +138,7 @@ def test_generation_equals_one_call_per_input(odd, count):
         ({"chat": True}, "few-shot", {"k": 2, "tries": 1}),
         ({"chat": True}, "subset", {"n": 2, "tries": 3}),
         ({"chat": True}, "tiny", {"bytes": 8, "objective": "loss", "steps": 3}),
-        ({"choices": [str(n) for n in range(99)], "chat": True}, "few-shot", {"k": 2, "tries": 1}),
+        ({"choices": [str(n) for n in range(1, 77)], "chat": True}, "few-shot", {"k": 2, "tries": 1}),
     ],
 )
 def test_the_standalone_file_writes_what_scoring_saw(

@@ -90,7 +90,7 @@ def test_budgets_that_are_not_times(text):
 def test_kill_loses_at_most_the_running_trial_and_the_same_command_resumes(model_folder, task_folder, tmp_path):
     out = tmp_path / "study"
     parts = ["--model", model_folder, "--task", task_folder, "--out", str(out)]
-    command = ["measure", *parts, "--methods", "zero-shot,few-shot,instructed"]
+    command = ["measure", *parts, "--methods", "zero-shot,instructed"]
     started = [sys.executable, "-m", "taskbits", *command]
     process = subprocess.Popen(started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -105,7 +105,7 @@ def test_kill_loses_at_most_the_running_trial_and_the_same_command_resumes(model
     assert result.returncode == 0, result.stderr
     found = Study.open(out).measurements()
     assert survived <= {m.program for m in found}
-    assert len(found) == len({(m.method, json.dumps(m.settings)) for m in found}) == 19
+    assert len(found) == len({(m.method, json.dumps(m.settings)) for m in found}) == 4
     assert all(m.test for m in found[:1])
 
 
