@@ -17,7 +17,8 @@ from taskbits.methods import method
 from taskbits.model import load_model
 from taskbits.predict import predict
 from taskbits.scoring import outputs
-from taskbits.task import load_task
+from taskbits.task import Frame, load_task
+from taskbits.training import example_batch
 
 ROWS = [{"question": f"after {n} comes"} for n in range(100)]
 SIZED = ["lora", "tiny", "lora-xs", "steer", "seeded", "norms"]
@@ -141,9 +142,18 @@ def even(output, row):
 CHOICES = {"choices": [str(n) for n in range(1, 100)], "stop": None}
 
 
+def test_what_is_given_of_a_choice_is_not_trained_on(model):
+    frame, row = (
+        Frame("{text}", choices="those", choose="conditional"),
+        {"text": "It is", "those": {" a big dog": " a big"}},
+    )
+    tokens, _, labels = example_batch(model, frame, [(row, " a big dog")], ends=False)
+    assert model.tokenizer.decode(tokens[labels != -100]) == " dog"
+
+
 @pytest.mark.parametrize(
     "name, size, steps, wanted, task_changes",
-    [("tiny", 16, 40, "vowels", {}), ("lora", 400, 12, "even", CHOICES)],
+    [("tiny", 16, 40, "vowels", {}), ("lora", 400, 12, "even", {**CHOICES, "choose": "per-character"})],
     ids=["evolution", "policy gradient"],
 )
 def test_metric_training_raises_the_metric(model, tmp_path, name, size, steps, wanted, task_changes):

@@ -98,6 +98,8 @@ def expected_losses(
             logits[:, :-1].transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none"
         )
         chances = -surprisal.sum(1)
+        if task.frame.choose == "per-character":
+            chances = chances / torch.tensor([max(1, len(text.strip())) for _, text in rows]).to(chances.device)
         if task.frame.choices:
             counts = [len(task.frame.options(examples[i])) for i in chosen]
             pairs = zip(chances.split(counts), rewards.split(counts), strict=True)

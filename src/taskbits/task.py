@@ -90,16 +90,16 @@ class Frame:
 
         Raises UserError if one is not the start of its completion.
         """
-        options = self.options(row)
-        if self.choose == "per-character":
-            return ("",) * len(options)
+        return () if self.choose == "likelihood" else tuple(self.start(row, option) for option in self.options(row))
+
+    def start(self, row: Row, option: str) -> str:
+        """What is given of this completion. Raises UserError if that is not its start."""
         if self.choose != "conditional":
-            return ()
-        starts = [row[self.choices][option] for option in options]
-        for start, option in zip(starts, options, strict=True):
-            if not isinstance(start, str) or not option.startswith(start) or start == option:
-                raise UserError(f"the field '{self.choices}' gives {start!r} as the start of {option!r}")
-        return tuple(starts)
+            return ""
+        start = row[self.choices][option]
+        if not isinstance(start, str) or not option.startswith(start) or start == option:
+            raise UserError(f"the field '{self.choices}' gives {start!r} as the start of {option!r}")
+        return start
 
 
 @dataclass(frozen=True, eq=False)

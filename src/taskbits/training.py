@@ -60,11 +60,14 @@ def train(
 
 
 def example_batch(model: Model, frame: Frame, examples: list[tuple[Row, str]], ends: bool) -> tuple[torch.Tensor, ...]:
-    """Token ids, attention mask and labels of (row, output) pairs; `ends`: with the end token behind each."""
+    """Token ids, attention mask and labels of (row, output) pairs; `ends`: with the end token behind each.
+
+    Labels are the output's, without what is given of it.
+    """
     rows = []
     prompts = asked(model, frame, [row for row, _ in examples])
-    for prompt, (_, target) in zip(prompts, examples, strict=True):
-        before = model.tokenizer(prompt).input_ids
+    for prompt, (row, target) in zip(prompts, examples, strict=True):
+        before = model.tokenizer(prompt + frame.start(row, target)).input_ids
         whole = model.tokenizer(prompt + target).input_ids + ([model.end] if ends else [])
         # A tokenizer may join the prompt's last characters with the target's first: what differs is target.
         shared = next((n for n, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
