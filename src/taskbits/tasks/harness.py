@@ -38,7 +38,6 @@ from taskbits.errors import UserError
 from taskbits.metrics import Metric, mean_score, metric
 from taskbits.rows import Row, Splits, find_file, read_rows, share
 from taskbits.study import Score
-from taskbits.task import CHOOSE
 
 _TRAIN = 20_000
 _PROBED = 32  # rows that say of what kind a metric is
@@ -77,7 +76,7 @@ def load(name: str, data: Path | None) -> tuple[dict, Splits, Metric]:
         "description": description if "{{" not in (description := (task.config.description or "").strip()) else "",
     }
     if choose:
-        how = {} if choose == CHOOSE[0] else {"choose": choose}
+        how = {} if choose == "likelihood" else {"choose": choose}
         return {**settings, "choices": "options", **how}, splits, judge
     asks = [row.pop("asks") for row in rows]
     if any(some != asks[0] for some in asks):
@@ -359,7 +358,8 @@ def _rule(name: str, first: str, judged, rows: list[Row]) -> str:
     greedy = [random.random() < 0.5 for _ in rows]
     answers = [[(some[o], sure) for o in row["options"]] for row, some, sure in zip(rows, drawn, greedy, strict=True)]
     made = [*map(repr, judged(rows, answers))]
-    for rule in CHOOSE[2:] if isinstance(rows[0]["options"], dict) else CHOOSE[:2]:
+    rules = ["conditional"] if isinstance(rows[0]["options"], dict) else ["likelihood", "per-character"]
+    for rule in rules:
         picked = [max(some, key=lambda option: _weight(rule, some[option], option)) for some in drawn]
         if [*map(repr, judged(rows, [*map(_answers, rows, picked)]))] == made:
             return rule
