@@ -306,7 +306,7 @@ def _written(task, doc: dict, lead: str | None) -> str:
 
 
 def _metric(name: str, task, rows: list[Row]) -> tuple[Metric, str]:
-    """The task's first metric, computed by the harness, and how a choice must be made for it (see `Frame`).
+    """The task's first metric, computed by the harness, and how a choice must be made for it (a task's key `choose`).
 
     Raises UserError if it is of no use here.
     """
