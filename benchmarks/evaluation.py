@@ -61,7 +61,8 @@ def plain(model: Model, task: Task, prefix: str) -> list[str]:
             batch = tokenizer(part, return_tensors="pt", padding=True, padding_side="left").to(model.lm.device)
             logits, chosen = model.lm(**batch).logits[:, :-1], batch.input_ids[:, 1:, None]
             whole = torch.stack([row.logsumexp(-1) for row in logits])  # of a row at a time: they are gigabytes
-            costs += ((whole - logits.gather(2, chosen)[..., 0]) * batch.attention_mask[:, 1:]).sum(1).tolist()
+            seen = batch.attention_mask[:, :-1]  # what padding foretells does not count
+            costs += ((whole - logits.gather(2, chosen)[..., 0]) * seen).sum(1).tolist()
         count = len(frame.choices)
         found = [costs[at : at + count] for at in range(0, len(costs), count)]
         return [frame.choices[some.index(min(some))] for some in found]
