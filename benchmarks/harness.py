@@ -254,11 +254,11 @@ def main() -> None:
             for how, settings in [*PROGRAMS, QUICK] if options.quick else PROGRAMS:
                 with model.preserved():
                     program = method(how).fit(model, task, settings, 0, lambda done, of: None).program
-                scored = score(program.to_bytes(), model, task, ["test"])
-                ours = scored.scores["test"]
                 arguments, text = exported(model, how, program, base, folder / how)
                 if text and name == "fda":
                     continue
+                scored = score(program.to_bytes(), model, task, ["test"])
+                ours = scored.scores["test"]
                 lm = HFLM(**arguments, dtype="float64", batch_size=8, device="cpu", add_bos_token=begins or None)
                 theirs, outputs = harness_run(lm, task, files, text, folder)
                 same = sum(a == b for a, b in zip(scored.outputs["test"], outputs, strict=True))

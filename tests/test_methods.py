@@ -80,9 +80,9 @@ def test_choices_are_scored_by_likelihood_and_the_standalone_file_agrees(choose,
     from taskbits.scoring import outputs
 
     choices = [str(n) for n in range(1, 62)]
-    folder = write_task(tmp_path / "task", choices=choices, choose=choose, stop=None)
-    if choose == "conditional":
-        write_task(tmp_path / "task", choices="options", choose=choose, stop=None)
+    given = choose == "conditional"
+    folder = write_task(tmp_path / "task", choices="options" if given else choices, choose=choose, stop=None)
+    if given:
         for split in ROWS:
             path = tmp_path / "task" / f"{split}.jsonl"
             rows = [json.loads(line) for line in path.read_text().splitlines()]

@@ -143,10 +143,8 @@ CHOICES = {"choices": [str(n) for n in range(1, 100)], "stop": None}
 
 
 def test_what_is_given_of_a_choice_is_not_trained_on(model):
-    frame, row = (
-        Frame("{text}", choices="those", choose="conditional"),
-        {"text": "It is", "those": {" a big dog": " a big"}},
-    )
+    frame = Frame("{text}", choices="those", choose="conditional")
+    row = {"text": "It is", "those": {" a big dog": " a big"}}
     tokens, _, labels = example_batch(model, frame, [(row, " a big dog")], ends=False)
     assert model.tokenizer.decode(tokens[labels != -100]) == " dog"
 

@@ -97,9 +97,7 @@ def expected_losses(
         surprisal = torch.nn.functional.cross_entropy(
             logits[:, :-1].transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none"
         )
-        chances = -surprisal.sum(1)
-        if task.frame.choose == "per-character":
-            chances = chances / torch.tensor([max(1, len(text.strip())) for _, text in rows]).to(chances.device)
+        chances = -surprisal.sum(1) / torch.tensor([task.frame.scale(text) for _, text in rows]).to(surprisal.device)
         if task.frame.choices:
             counts = [len(task.frame.options(examples[i])) for i in chosen]
             pairs = zip(chances.split(counts), rewards.split(counts), strict=True)

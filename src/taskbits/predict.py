@@ -121,9 +121,7 @@ def _costs(
     for some, row in zip(options, found, strict=True):
         given, own = [cost for cost, _, _ in row[: -len(some)]], [cost for cost, _, _ in row[-len(some) :]]
         own = [a - b for a, b in zip(own, given, strict=True)] if given else own
-        if frame.choose == "per-character":
-            own = [cost / max(1, len(option.strip())) for cost, option in zip(own, some, strict=True)]
-        costs.append(own)
+        costs.append([cost / frame.scale(option) for cost, option in zip(own, some, strict=True)])
     return costs
 
 

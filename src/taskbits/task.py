@@ -92,6 +92,10 @@ class Frame:
         """
         return () if self.choose == "likelihood" else tuple(self.start(row, option) for option in self.options(row))
 
+    def scale(self, option: str) -> int:
+        """What the surprisal of this completion is divided by."""
+        return max(1, len(option.strip())) if self.choose == "per-character" else 1
+
     def start(self, row: Row, option: str) -> str:
         """What is given of this completion. Raises UserError if that is not its start."""
         if self.choose != "conditional":

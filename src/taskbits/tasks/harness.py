@@ -207,17 +207,16 @@ def _splits(name: str, task) -> Splits:
     """The rows of train, validation and test, as the module's docstring has it."""
     names = _split_names(task)
     test, train, validation = _rows(name, task, task.eval_docs), [], []
-    taken = {names.get("test") or names["validation"]}
-    if names.get("validation", "") not in {*taken, ""}:
+    scored, held, taught = names.get("test") or names["validation"], names.get("validation"), names.get("train")
+    if held not in (None, scored):
         validation = _others(_rows(name, task, task.validation_docs()), test)
-        taken.add(names["validation"])
-    if names.get("train", "") not in {*taken, ""}:
+    if taught not in (None, scored, held):
         train = _others(_rows(name, task, itertools.islice(task.training_docs(), _TRAIN)), test + validation)
     if not train and validation:
         train, validation = _divide(validation, 0.5)
     elif not train:
-        held, test = _divide(test, 0.3)
-        train, validation = _divide([row for row in held if row["target"]], 0.2)
+        others, test = _divide(test, 0.3)
+        train, validation = _divide([row for row in others if row["target"]], 0.2)
     elif not validation:
         validation, train = _divide(train, 0.1)
     return {"train": train, "validation": validation, "test": test}
