@@ -14,7 +14,7 @@ import zopfli.zlib
 
 from taskbits import inline, template
 from taskbits.program import Program
-from taskbits.runners import face, stages
+from taskbits.runners import face, sampled, self_train, stages
 from taskbits.task import Frame
 
 
@@ -36,7 +36,10 @@ def _build(name: str, settings: str, payload: bytes, frame: Frame, dtype: str) -
 
 def _source(name: str, settings: dict, frame: Frame, dtype: str) -> bytes:
     parts = stages(name, settings)
-    statements = inline.body(face.load, {"DTYPE": dtype, "WORD": parts[0][0].WORD})
+    double = dtype == "float64"
+    draws = double and any(module in (sampled, self_train) for module, _ in parts)
+    constants = {"DTYPE": dtype, "DOUBLE": double, "DRAWS": draws, "WORD": parts[0][0].WORD}
+    statements = inline.body(face.load, constants)
     for at, (module, constants) in enumerate(parts):
         statements += inline.body(module.adapt, constants, result="prefix" if at == len(parts) - 1 else "text")
     statements += inline.body(

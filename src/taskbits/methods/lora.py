@@ -26,7 +26,8 @@ def fit(model, task, settings, seed, progress):
     names, target, rank = _places(model, settings["bytes"])
     change = _change(model, names, rank, seed)
     found = find(model, task, change, settings, _RATE / math.sqrt(rank), seed, progress)
-    content = {"tensors": {name: list(change.weights(change.start)[name].shape) for name in names}, "rank": rank}
+    shapes = {name: list(weight.shape) for name, weight in model.lm.named_parameters()}
+    content = {"tensors": {name: shapes[name] for name in names}, "rank": rank}
     return fitted_numbers("lora", model, task, "low_rank", found, {"target": target, "rank": rank}, content)
 
 

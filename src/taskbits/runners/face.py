@@ -3,6 +3,10 @@
 These functions are not called: `taskbits export` joins their bodies around the body of a runner's `adapt`, with
 the parameters in capitals replaced by the program's own values. M is a hub id or a folder; IN may be `-`. The payload
 stands at the very beginning of the file.
+
+A model in float64 computes on the CPU: there it gives the same on any machine, and some accelerators (MPS) have no such
+numbers. But a program that draws from a device's own generator runs on the GPU, if there is one, as where it was made. A
+model in float32 goes to the accelerators that there are; what does not fit on one is split (needs accelerate).
 """
 
 import fileinput
@@ -10,12 +14,18 @@ import json
 import sys
 
 import numpy
+import torch
 import transformers
 
 
-def load(DTYPE, WORD):
+def load(DTYPE, DOUBLE, DRAWS, WORD):
     file, _, name, _, path = sys.argv
-    pipe = transformers.pipeline("text-generation", name, dtype=DTYPE)
+    if DRAWS:
+        pipe = transformers.pipeline("text-generation", name, dtype=DTYPE, device=torch.cuda.device_count() - 1)
+    elif DOUBLE:
+        pipe = transformers.pipeline("text-generation", name, dtype=DTYPE, device=-1)
+    else:
+        pipe = transformers.pipeline("text-generation", name, dtype=DTYPE, device_map="auto")
     if WORD:
         data = numpy.fromfile(file, WORD)
 

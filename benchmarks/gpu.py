@@ -1,0 +1,209 @@
+"""What the README promises, on a GPU: one command of at most eight minutes.
+
+    python benchmarks/gpu.py [--steps measure,methods,verify,tests,large] [--out DIR]
+
+measure: a search of lab:math with lab:pretrained, to its confirmed end. methods: the first setting of every method on
+lab:translation, each confirmed in a fresh process. verify: the same on the CPU (in processes that see no GPU), then
+`verify` of each program on the GPU. tests: the whole suite. large: a `lora` of 1 KB, to its confirmed end, for the
+largest Llama of random weights that fits, and the memory that it took. Each step is a process with a limit of time; one
+that fails leaves the others alone. Writes OUT/*.log; ends with one line of JSON; exit code 1 if a step failed.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parent.parent
+TASKBITS = [sys.executable, "-m", "taskbits"]
+SIDE_BY_SIDE = 4  # processes of a step
+LIMITS = {"measure": 150, "methods": 240, "verify": 240, "tests": 300, "large": 180}
+# Of random Llamas, the largest first: parameters in millions, with the sizes that make them.
+LARGE = {
+    8_030: {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32},
+    3_240: {"hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28},
+    1_240: {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", default=",".join(STEPS))
+    parser.add_argument("--out", type=Path, default=Path("gpu"))
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.worker:
+        print(json.dumps(STEPS[arguments.worker](arguments.out)))
+        return
+    began = time.monotonic()
+    found = {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "torch": torch.__version__,
+    }
+    wanted = arguments.steps.split(",")
+    # The large model has the GPU for itself; of the others none needs much of it.
+    for group in (["measure"], [name for name in wanted if name not in ("measure", "large")], ["large"]):
+        running = {name: start(name, arguments.out) for name in group if name in wanted}
+        for name, process in running.items():
+            found[name] = finish(name, process, arguments.out)
+            print(name, json.dumps(found[name]), flush=True)
+    found["seconds"] = round(time.monotonic() - began)
+    print(json.dumps(found))
+    sys.exit(any("failed" in step for step in found.values() if isinstance(step, dict)))
+
+
+def start(name: str, out: Path) -> tuple[subprocess.Popen, float]:
+    with open(out / f"{name}.log", "w") as log:
+        command = [sys.executable, __file__, "--worker", name, "--out", str(out)]
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True), time.monotonic()
+
+
+def finish(name: str, started: tuple[subprocess.Popen, float], out: Path) -> dict:
+    """What the step has printed last, or why there is nothing."""
+    process, began = started
+    try:
+        process.wait(max(1, began + LIMITS[name] - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        return {"failed": f"took more than {LIMITS[name]} s", "log": tail(out / f"{name}.log")}
+    text = (out / f"{name}.log").read_text(errors="replace")
+    if process.returncode:
+        return {"failed": f"exit code {process.returncode}", "log": tail(out / f"{name}.log")}
+    return {**json.loads(text.strip().splitlines()[-1]), "seconds": round(time.monotonic() - began, 1)}
+
+
+def tail(path: Path) -> list[str]:
+    return path.read_text(errors="replace").strip().splitlines()[-5:]
+
+
+def taskbits(*arguments: object, cpu: bool = False) -> str:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""} if cpu else None
+    command = [*TASKBITS, *map(str, arguments)]
+    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, env=environment).stdout
+
+
+def frontier(folder: Path) -> list[dict]:
+    rows = json.loads(taskbits("frontier", folder, "--json"))
+    return [{key: row[key] for key in ("bytes", "method", "validation", "test")} for row in rows]
+
+
+def measure(out: Path) -> dict:
+    folder = out / "search"
+    began = time.monotonic()
+    taskbits("measure", "--model", "lab:pretrained", "--task", "lab:math", "--out", folder, "--budget", "90s")
+    return {"budget": 90, "took": round(time.monotonic() - began, 1), "frontier": frontier(folder)}
+
+
+def methods(out: Path, cpu: bool = False) -> dict:
+    """Each method for the shortest of budgets: its first setting."""
+    from taskbits.methods import NAMES
+
+    def first(name: str) -> dict:
+        folder, began = out / ("cpu" if cpu else "gpu") / name, time.monotonic()
+        measured = ["measure", "--model", "lab:pretrained", "--task", "lab:translation", "--rows", 40, "--out", folder]
+        try:
+            taskbits(*measured, "--methods", name, "--budget", "0.1s", cpu=cpu)
+            row = frontier(folder)[0]
+        except (subprocess.CalledProcessError, IndexError) as error:
+            return {"failed": str(error)[-200:], "test": None}
+        return {"bytes": row["bytes"], "test": row["test"], "seconds": round(time.monotonic() - began, 1)}
+
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        found = dict(zip(NAMES, pool.map(first, NAMES), strict=True))
+    failed = [name for name, one in found.items() if one["test"] is None]
+    return {"works": len(found) - len(failed), "of": len(found), "not": failed, "each": found}
+
+
+def verify(out: Path) -> dict:
+    made = methods(out, cpu=True)
+
+    def verified(path: Path) -> str | None:
+        result = subprocess.run([*TASKBITS, "verify", str(path)], text=True, capture_output=True)
+        return (result.stderr.strip().splitlines() or ["no message"])[-1][:300] if result.returncode else None
+
+    paths = {path.parent.parent.name: path for path in sorted((out / "cpu").glob("*/programs/*.tbp"))}
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        found = dict(zip(paths, pool.map(verified, paths.values()), strict=True))
+    not_held = {name: reason for name, reason in found.items() if reason}
+    return {"made": made["works"], "verified": len(found) - len(not_held), "not": not_held}
+
+
+def tests(out: Path) -> dict:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "12",
+        "--dist",
+        "worksteal",
+        "-p",
+        "no:cacheprovider",
+        "tests",
+    ]
+    result = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    (out / "pytest.txt").write_text(result.stdout)
+    last = result.stdout.strip().splitlines()[-1]
+    counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (passed|failed|errors?|skipped)", last)}
+    lost = re.findall(r"^(?:FAILED|ERROR) (\S+)", result.stdout, re.MULTILINE)
+    return {**counts, "not": lost[:40]}
+
+
+def large(out: Path) -> dict:
+    """The largest model that a program can be found for and confirmed with."""
+    import transformers
+
+    from taskbits.shipped import resolve
+
+    tried = {}
+    free, _ = torch.cuda.mem_get_info()
+    for millions, sizes in LARGE.items():
+        if 4e6 * millions > 0.9 * free:
+            tried[millions] = {"failed": "its weights do not fit"}
+            continue
+        folder = out / f"M{millions}"
+        tokenizer = transformers.AutoTokenizer.from_pretrained(resolve("lab:random", "models"))
+        heads = sizes["hidden_size"] // 128
+        config = transformers.LlamaConfig(
+            vocab_size=128_256, num_attention_heads=heads, num_key_value_heads=8, max_position_embeddings=2048,
+            tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, pad_token_id=0, **sizes,
+        )  # fmt: skip
+        config.architectures = ["LlamaForCausalLM"]
+        config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        began = time.monotonic()
+        study = out / f"study{millions}"
+        measured = ["measure", "--model", folder, "--task", "lab:translation", "--rows", 8, "--out", study]
+        try:
+            taskbits(*measured, "--methods", "lora", "--budget", "0.1s")
+        except subprocess.CalledProcessError as error:
+            tried[millions] = {"failed": str(error)[-200:], "seconds": round(time.monotonic() - began, 1)}
+            continue
+        from taskbits.study import Study
+
+        [program] = Study.open(study).measurements()
+        weights = 1e6 * millions * 2
+        return {
+            "millions": millions,
+            "bytes": program.bytes,
+            "peak_gib": round(program.peak_memory / 2**30, 2),
+            "times_bf16_weights": round(program.peak_memory / weights, 2),
+            "seconds": round(time.monotonic() - began, 1),
+            "tried": tried,
+        }
+    return {"failed": "none fits", "tried": tried}
+
+
+STEPS = {"measure": measure, "methods": methods, "verify": verify, "tests": tests, "large": large}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Devices: a model that lies elsewhere is measured as one on the CPU is, by all methods; none is taken for granted."""
+
+import pytest
+import torch
+from conftest import QUICK, nothing, shorten_lessons, write_task
+from elsewhere import DEVICE, Elsewhere
+
+from taskbits.devices import deterministic
+from taskbits.errors import UserError
+from taskbits.methods import NAMES, distilled, method, self_train
+from taskbits.model import load_model
+from taskbits.program import Program
+from taskbits.scoring import score
+from taskbits.task import load_task
+
+SHORT = {
+    "subset": {"n": 4, "tries": 1},
+    "distilled": {"tries": 4},
+    "few-shot": {"tries": 4},
+    "self-train": {"number": 4},
+    "prompt-search": {"tries": 4},
+    "seeded-prompt": {"tries": 2, "tokens": 4},
+}
+METRIC = [("tiny", 4), ("lora", 200)]  # by evolution, by policy gradient
+
+
+@pytest.fixture(scope="module")
+def elsewhere(model_folder):
+    model = load_model(model_folder)
+    with Elsewhere():
+        model.lm.to(DEVICE)
+        model.lm.tie_weights()  # as a move to a GPU keeps them
+        yield model
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tasks")
+    choices = [str(n) for n in range(1, 78)]
+    return {
+        "written": load_task(write_task(folder / "written")),
+        "chosen": load_task(write_task(folder / "chosen", choices=choices, stop=None)),
+    }
+
+
+def found(name, model, task, **changes):
+    first = method(name).sweep(model, task)[0]
+    settings = {**first, **QUICK.get(name, {}), **SHORT.get(name, {}), **changes}
+    with model.preserved():
+        program = method(name).fit(model, task, settings, 0, nothing).program
+    return program.to_bytes(), score(program.to_bytes(), model, task, ["validation"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_method_works_elsewhere_and_its_program_here(monkeypatch, elsewhere, model, tasks, name):
+    shorten_lessons(monkeypatch)
+    for module in (distilled, self_train):
+        monkeypatch.setattr(module, "_CHOSEN_FROM", 4)
+    changes = {"steps": 2} if "steps" in method(name).sweep(model, tasks["written"])[0] else {}
+    content, scored = found(name, elsewhere, tasks["written"], **changes)
+    here = score(content, model, tasks["written"], ["validation"])
+    assert (here.adapted, here.outputs) == (scored.adapted, scored.outputs)
+
+
+@pytest.mark.parametrize("kind", ["written", "chosen"])
+@pytest.mark.parametrize(("name", "size"), METRIC)
+def test_training_on_the_metric_works_elsewhere(monkeypatch, elsewhere, tasks, kind, name, size):
+    monkeypatch.setattr("taskbits.coefficients._EVOLVED", 100)
+    _, scored = found(name, elsewhere, tasks[kind], bytes=size, steps=2, objective="metric")
+    assert len(scored.outputs["validation"]) == len(tasks[kind].splits["validation"])
+
+
+def test_what_lies_elsewhere_meets_nothing_here(elsewhere):
+    with pytest.raises(RuntimeError, match="one device"):
+        elsewhere.lm.lm_head.weight + torch.zeros_like(elsewhere.lm.lm_head.weight, device="cpu")
+    with pytest.raises(TypeError):
+        elsewhere.lm.lm_head.weight.detach().numpy()
