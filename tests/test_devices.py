@@ -5,11 +5,8 @@ import torch
 from conftest import QUICK, nothing, shorten_lessons, write_task
 from elsewhere import DEVICE, Elsewhere
 
-from taskbits.devices import deterministic
-from taskbits.errors import UserError
 from taskbits.methods import NAMES, distilled, method, self_train
 from taskbits.model import load_model
-from taskbits.program import Program
 from taskbits.scoring import score
 from taskbits.task import load_task
 

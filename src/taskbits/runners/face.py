@@ -5,8 +5,8 @@ the parameters in capitals replaced by the program's own values. M is a hub id o
 stands at the very beginning of the file.
 
 A model in float64 computes on the CPU: there it gives the same on any machine, and some accelerators (MPS) have no such
-numbers. But a program that draws from a device's own generator runs on the GPU, if there is one, as where it was made. A
-model in float32 goes to the accelerators that there are; what does not fit on one is split (needs accelerate).
+numbers. But a program that draws from a device's own generator runs on the GPU, if there is one. A model
+in float32 goes to the accelerators that there are; what does not fit on one is split (needs accelerate).
 """
 
 import fileinput
