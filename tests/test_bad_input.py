@@ -1,5 +1,6 @@
 """Bad input: one clear line on stderr, exit code 2, no traceback."""
 
+import gzip
 import json
 from dataclasses import replace
 
@@ -69,6 +70,11 @@ BROKEN = {
     "missing key": ({"prompt": None}, None, "the key 'prompt' is missing"),
     "missing split": ({"test": None}, None, "the key 'test' is missing"),
     "unknown key": ({"promt": "x"}, None, "unknown key 'promt'"),
+    "bad name": ({"name": 5}, None, "'name' must be a text"),
+    "pattern of a number": ({"metric": "regex", "pattern": 5}, None, "'pattern' must be a text"),
+    "yes for a number": ({"max_new_tokens": True}, None, "'max_new_tokens' must be"),
+    "half a character": ({"description": "\ud83d"}, None, "holds a lone surrogate"),
+    "no such file": ({"test": "a\0b"}, None, "can't be read"),
     "missing field": ({"prompt": "{nothing}"}, None, "train.jsonl, line 1: the field 'nothing' is missing"),
     "bad template": ({"prompt": "{question.__class__}"}, None, "bad template"),
     "bad metric": ({"metric": "vibes"}, None, "unknown metric 'vibes'"),
@@ -82,6 +88,15 @@ BROKEN = {
     "no start": ({"choices": "question", "choose": "conditional"}, None, "'question' must map texts to choose from to"),
     "bad JSON": ({}, '{"question": "a", "answer": "b"}\n{"question": oops}\n', "validation.jsonl, line 2: bad JSON"),
     "no object": ({}, "[1]\n", "validation.jsonl, line 1: a row must be a JSON object"),
+    "deep JSON": ({}, "[" * 100_000, "validation.jsonl, line 1: bad JSON"),
+    "key twice": ({}, '{"question": "a", "answer": "1", "answer": "2"}', "line 1: bad JSON: 'answer' stands twice"),
+    "null label": ({}, '{"question": "a", "answer": null}', "line 1: the field 'answer' is null"),
+    "null input": ({}, '{"question": null, "answer": "1"}', "line 1: the field 'question' is null"),
+    "no number": ({}, '{"question": "a", "answer": NaN}', "line 1: the field 'answer' is nan"),
+    "endless number": ({}, '{"question": 1e999, "answer": 1}', "line 1: the field 'question' is inf"),
+    "surrogate": ({}, r'{"question": "a\ud83d", "answer": "1"}', "line 1: the field 'question' holds a lone surrogate"),
+    "inner surrogate": ({}, r'{"question": "a", "answer": "1", "x": [{"y": "\ude00"}]}', "the field 'x' holds a lone"),
+    "no answer": ({}, '{"question": "a", "answer": ""}', "validation, row 1: the target ' ' holds no answer"),
     "empty split": ({}, "\n", "the validation split is empty"),
     "duplicate": ({}, '{"question": "after 3 comes", "answer": "4"}\n', "stands in both train and validation"),
 }
@@ -98,6 +113,39 @@ def test_broken_tasks(refused, measured_arguments, tmp_path, changes, validation
 def test_yaml_that_is_none(refused, measured_arguments, tmp_path):
     (tmp_path / "task.yaml").write_text("prompt: [")
     assert "not YAML" in refused("measure", *flat({**measured_arguments, "--task": tmp_path}))
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "aliases (*name) are not allowed"),
+        ("[" * 10_000, "not YAML"),
+        ("name: 2024-99-99\n", "not YAML"),
+        ("name: !!int ''\n", "not YAML"),
+        ("name: !!python/object/apply:os.getcwd []\n", "not YAML"),
+        ("? [a]\n: b\n", "not YAML"),
+        ("prompt: a\ntarget: b\nmetric: exact\npromt: a\n5: a\n", "unknown key '5'"),
+        ("choices: {2024-01-01: x}\nprompt: a\ntarget: b\nmetric: exact\n", "is missing"),
+    ],
+    ids=range(8),
+)
+def test_yaml_of_strangers(refused, measured_arguments, tmp_path, text, expected):
+    (tmp_path / "task.yaml").write_text(text)
+    assert expected in refused("measure", *flat({**measured_arguments, "--task": tmp_path}))
+
+
+def test_files_in_other_encodings(refused, measured_arguments, tmp_path):
+    folder = write_task(tmp_path / "task")
+    measure = ["measure", *flat({**measured_arguments, "--task": folder})]
+    for name in ("test.jsonl", "task.yaml"):
+        path = tmp_path / "task" / name
+        content = path.read_text()
+        path.write_text(content, encoding="utf-16")
+        assert f"{name} can't be read" in (line := refused(*measure)) and "save it as UTF-8" in line
+        path.write_text(content)
+    (tmp_path / "task" / "test.jsonl").write_bytes(gzip.compress(b'{"question": 1}\n' * 1000)[:-20])
+    assert "test.jsonl can't be read" in refused(*measure)
+    assert "unknown task" in refused("measure", *flat({**measured_arguments, "--task": "x" * 5000}))
 
 
 def test_an_input_longer_than_the_context(refused, measured_arguments, tmp_path):
@@ -194,6 +242,19 @@ def test_bad_rows_given_to_run(refused, program, model_folder, tmp_path):
     (tmp_path / "in.jsonl").write_text('{"question": "?"}\n{"quest": 1}\n')
     arguments = [program, "--model", model_folder, "--input", tmp_path / "in.jsonl"]
     assert "in.jsonl, line 2: the field 'question' is missing" in refused("run", *arguments)
+    (tmp_path / "in.jsonl").write_text('{"question": null}\n')
+    assert "in.jsonl, line 1: the field 'question' is null" in refused("run", *arguments)
+
+
+def test_rows_given_to_run_may_begin_with_a_byte_order_mark(taskbits, program, model_folder, tmp_path):
+    text = '\ufeff{"question": "?"}\r\n\n{"question": "é"}\n \n'
+    (tmp_path / "in.jsonl").write_bytes(text.encode())
+    results = [
+        taskbits("run", program, "--model", model_folder, "--input", source, input=text)
+        for source in (tmp_path / "in.jsonl", "-")
+    ]
+    assert [result.returncode for result in results] == [0, 0], results
+    assert results[0].stdout == results[1].stdout and len(results[0].stdout.splitlines()) == 2
 
 
 @pytest.mark.parametrize("command", [["frontier"], ["complexity", "--at", "0.5"], ["report"], ["compare"], ["records"]])

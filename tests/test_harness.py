@@ -294,6 +294,63 @@ def test_a_metric_in_percent_is_a_share(tmp_path):
     assert task.rewards("test", [0, 1], task.targets("test")[:2]).tolist() == [share + 0.5 for share in shares[:2]]
 
 
+def write_own(folder, code, **changes):
+    """A task of a YAML file with a function that judges."""
+    write_rows(folder, {"test": [{"n": i, "next": f"{i + 1}"} for i in range(50)]})
+    own = {**OWN, "metric_list": [{"metric": "own", "aggregation": "mean", "higher_is_better": True}], **changes}
+    (folder / "own.yaml").write_text(yaml.safe_dump(own) + "process_results: !function judge_of_tests.judge\n")
+    (folder / "judge_of_tests.py").write_text(code)
+    return {"spec": f"lm-eval:{folder}/own.yaml", "data": str(folder)}
+
+
+JUDGE = "def judge(doc, results):\n    return {'own': 1.0}\n"
+
+
+def test_what_a_file_of_one_s_own_is_made_of_is_in_the_fingerprint(tmp_path):
+    def fingerprint(code, **changes):
+        return load_task(**write_own(tmp_path, code, **changes)).fingerprint
+
+    (tmp_path / "base.yaml").write_text("metadata: {version: 1}\n")
+    first = fingerprint(JUDGE, include="base.yaml")
+    assert fingerprint(JUDGE, include="base.yaml") == first
+    found = [first, fingerprint(JUDGE + "#", include="base.yaml"), fingerprint(JUDGE, metadata={"version": 3})]
+    (tmp_path / "base.yaml").write_text("metadata: {version: 2}\n")
+    found.append(fingerprint(JUDGE, include="base.yaml"))
+    assert len({*found}) == 4
+
+
+def test_no_code_of_a_file_runs_where_it_may_not(tmp_path, data):
+    """A template is code, too: Jinja reaches all of Python."""
+    ran = tmp_path / "ran"
+    template = (
+        "{{ ''.__class__.__mro__[1].__subclasses__() | length }} {{ cycler.__init__.__globals__.os.mkdir('RAN') }}"
+    )
+    template = template.replace("RAN", str(ran))
+    (tmp_path / "own").mkdir()
+    own = write_own(tmp_path / "own", JUDGE, doc_to_text=template)
+    with pytest.raises(UserError, match="own.yaml runs the code of its file"):
+        load_task(**own, code=False)
+    assert not ran.exists()
+    with pytest.raises(UserError):
+        load_task(**own)  # the folder can be made only once
+    assert ran.exists()
+    assert load_task("lm-eval:arc_easy", data=str(data), code=False).frame.choices
+
+
+def test_what_a_task_s_function_raises_names_the_row(tmp_path):
+    code = "def judge(doc, results):\n    return {'own': 1 / (results[0] != 'odd')}\n"
+    task = load_task(**write_own(tmp_path, code))
+    outputs = ["x"] * len(task.splits["test"])
+    assert task.score("test", outputs).value == 1
+    with pytest.raises(UserError, match=r"test, row 3 .*: own failed: ZeroDivisionError: "):
+        task.score("test", [*outputs[:2], "odd", *outputs[3:]])
+    with pytest.raises(UserError, match=r"test, row 8 .*: own failed: ZeroDivisionError: "):
+        task.rewards("test", [2, 7], ["x", "odd"])
+    nan = load_task(**write_own(tmp_path, "def judge(doc, results):\n    return {'own': float(results[0])}\n"))
+    with pytest.raises(UserError, match="gave the score nan"):
+        nan.score("test", ["nan"] * len(outputs))
+
+
 def test_a_correlation_may_be_negative(data):
     task = load_task("lm-eval:cola", data=str(data))
     wrong = {" yes": " no", " no": " yes"}

@@ -96,11 +96,12 @@ def test_a_study_of_programs_is_not_overwritten(tmp_path):
         ("[1]", "must be a JSON object"),
         ("{oops", "bad JSON"),
         (json.dumps({"bits": 1}), "'model_name' is missing"),
-        (json.dumps(run("gpt-9")), "unknown model_name 'gpt-9'"),
-        (json.dumps(run("../up")), "unknown model_name"),
-        (json.dumps(run(["smollm3"])), "unknown model_name"),
-        (json.dumps(run(data="other")), "unknown dataset_name 'other'"),
-        (json.dumps(run(method={"a": 1})), "unknown experiment_name"),
+        (json.dumps(run(["smollm3"])), "model_name must be a name"),
+        (json.dumps(run(data=None)), "dataset_name must be a name"),
+        (json.dumps(run(method={"a": 1})), "experiment_name must be a name"),
+        (json.dumps(run(data="other", bits=float("nan"))), "bits must be a whole number"),
+        (json.dumps(run(data="other", score=float("nan"))), "performance must be a number"),
+        (json.dumps(run(data="other", score=float("inf"))), "performance must be a number"),
         (json.dumps(run(bits=-1)), "bits must be a whole number"),
         (json.dumps(run(bits=1.5)), "bits must be a whole number"),
         (json.dumps(run(score=40.0)), "performance must be a number from 0 to 1"),
@@ -115,6 +116,19 @@ def test_lines_that_are_no_runs(taskbits, tmp_path, bad, expected):
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
     assert expected in result.stderr and "line 2" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_runs_of_what_is_not_known_are_skipped_and_counted(taskbits, tmp_path):
+    more = [run(data="org/fourth"), run(data="org/fourth", score=63.0), run("gpt-9"), run("../up"), run(method="magic")]
+    path = write(tmp_path / "runs.jsonl", [*more, *RUNS])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # a byte-order mark
+    result = taskbits("import", "paper", path, "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert "9 published estimates" in result.stdout  # as without them: one of RUNS takes no bytes
+    for skipped in ("data set 'org/fourth' (2 runs)", "model 'gpt-9' (1 runs)", "model '../up'", "method 'magic'"):
+        assert f"not known here, and skipped: {skipped}" in result.stdout
+    result = taskbits("import", "paper", write(tmp_path / "unknown.jsonl", more[:2]), "--out", tmp_path / "none")
+    assert result.returncode == 2 and "no run that is known here, but of data set 'org/fourth'" in result.stderr
 
 
 def test_import_refuses_what_it_can_not_read(taskbits, tmp_path):

@@ -44,6 +44,24 @@ def test_both_rules_of_gsm8k(output, answer, strict, flexible):
     assert found == {"strict": strict, "flexible": flexible}
 
 
+@pytest.mark.parametrize("output", ["", "None", "7", "#### 7", "#### ."])
+@pytest.mark.parametrize("answer", ["seven", "#### ", "####7", "#### ,"])
+def test_no_output_is_like_an_answer_that_there_is_not(output, answer):
+    assert gsm8k.score(output, {"answer": answer}) == {"strict": 0, "flexible": 0}
+
+
+@pytest.mark.parametrize("answer", ["It is 7.", "#### ", "#### .", 7])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_problem_without_an_answer_is_named(tmp_path, answer, split):
+    folder = write_problems(tmp_path / "gsm8k")
+    for name in ("train", "test"):
+        rows = [{"question": f"{name} {n}?", "answer": "#### 7"} for n in range(60)]
+        rows[4]["answer"] = answer if name == split else "#### 1,000"
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=f"gsm8k: {split}, row 5: the answer holds no '#### ' with a number"):
+        load_task("gsm8k", data=str(tmp_path))
+
+
 def test_gsm8k_holds_some_of_train_out_and_reports_both_rules(tmp_path):
     write_problems(tmp_path / "data" / "gsm8k")
     task = load_task("gsm8k", data=str(tmp_path / "data"))
@@ -70,6 +88,42 @@ def test_translation_reports_both_metrics_with_their_signatures(tmp_path):
     assert 0 < scored.value < 1 and scored.value == pytest.approx(scored.also["bleu"])
     assert 0 < scored.also["chrf"] < 1
     assert "tok:13a" in scored.also["bleu signature"] and "nc:6" in scored.also["chrf signature"]
+
+
+def test_translation_s_files_may_begin_with_a_mark_and_end_with_blank_lines(tmp_path):
+    folder = write_captions(tmp_path / "data")
+    wanted = load_task("translation", data=folder).splits
+    for path in (tmp_path / "data").iterdir():
+        text = gzip.open(path, "rt").read()
+        path.write_bytes(gzip.compress(("\ufeff" + text + "\n \n").encode()))
+    assert load_task("translation", data=folder).splits == wanted
+    text = "".join(f"fr caption, number {n}\n" if n != 12 else "\n" for n in range(11, 15))
+    gzip.open(tmp_path / "data" / "test_2016_flickr.fr.gz", "wt").write(text + "\n\n")
+    with pytest.raises(UserError, match="test_2016_flickr, line 2 is empty on one side"):
+        load_task("translation", data=folder)
+
+
+@pytest.mark.parametrize(
+    "names, kwargs, message",
+    [
+        ([], [], "there is no instruction"),
+        (["punctuation:no_comma"], [], "zip"),
+        (["punctuation:no_coma"], [{}], "unknown instruction"),
+        (["keywords:existence"], [{"keywords": ["("]}], "missing \\)"),
+        (["keywords:existence"], [{"keywords": 5}], "TypeError"),
+        (["keywords:existence"], ["keywords"], "AttributeError"),
+    ],
+)
+def test_ifeval_s_prompts_without_instructions_that_can_be_checked_are_named(tmp_path, names, kwargs, message):
+    good = {"prompt": "Hello?", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    bad = {"prompt": "Bye?", "instruction_id_list": names, "kwargs": kwargs}
+    write = (tmp_path / "input_data.jsonl").write_text
+    write(json.dumps(good))
+    assert load_task("ifeval", data=str(tmp_path)).score("test", ["Hello!"]).value == 1
+    write(json.dumps(good) + "\n" + json.dumps(bad))
+    with pytest.raises(UserError, match=f"ifeval: test, row 2: .*{message}") as error:
+        load_task("ifeval", data=str(tmp_path))
+    assert "\n" not in str(error.value)
 
 
 def test_data_that_is_not_there_is_one_clear_line(tmp_path):

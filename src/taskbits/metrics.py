@@ -4,75 +4,142 @@ Per-example metrics get a Wilson interval where every value is 0 or 1 and a boot
 corpus metrics (BLEU, chrF) get a bootstrap over segments.
 """
 
-import importlib
+import functools
+import math
 import re
-import sys
-from collections.abc import Callable
+import reprlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import sacrebleu
 from scipy import stats
 
 from taskbits.errors import UserError
+from taskbits.imports import described, load_function
 from taskbits.study import Score
 
+OWN = tuple(
+    f"python:taskbits.{name}" for name in ("tasks.gsm8k.score", "tasks.ifeval.checkers.score", "lab.checks.follows")
+)
 RESAMPLES = 1000
 _CORPUS = {"bleu": sacrebleu.BLEU, "chrf": sacrebleu.CHRF}
+_KANA, _HAN = "[\u3041-\u30ff\uff66-\uff9d]", "[\u3005-\u3007\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+_CHINESE = 0.25  # of all letters: from here on a text is Chinese or Japanese
+_JAPANESE = 0.05  # of these kana: from here on it is Japanese
+
+
+def _any(target: str) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
 class Metric:
     """score(outputs, targets, rows): the score of a split. each: of the same, an array with a score for each example.
 
-    is_mean: whether the score is the mean of what `each` gives; else (BLEU, chrF) that is the sentences' own scores.
+    Both raise Unjudged at an output that can't be judged. is_mean: whether the score is the mean of what `each` gives;
+    else (BLEU, chrF) that is the sentences' own scores. answers: whether a reference holds an answer to compare with.
+    code: of what source it is made, where that is not the package's; see `load_function`.
     """
 
     score: Callable[[list[str], list[str], list[dict]], Score]
     each: Callable[[list[str], list[str], list[dict]], np.ndarray]
     is_mean: bool
+    answers: Callable[[str], bool] = _any
+    code: tuple[str, ...] = ()
 
 
-def metric(name: str, pattern: str | None = None, folder: str = "") -> Metric:
+class Unjudged(UserError):
+    """An output that the metric could not judge. at: its place among those given; what: the reason."""
+
+    def __init__(self, at: int, what: str):
+        super().__init__(f"row {at + 1}: {what}")
+        self.at, self.what = at, what
+
+
+def metric(name: str, pattern: str | None = None, folder: str = "", tokenize: str | None = None) -> Metric:
     """The metric of that name.
 
-    name: exact, regex (group 1 of `pattern` in output and target must agree), bleu, chrf, or
-    python:module.function, a function (output, row) -> float in [0, 1]; the module may lie in `folder`. It may also
-    give a dict of floats, or of lists of them: the first is the score, the means of the others are kept beside it.
-    Raises UserError if the name or the pattern is bad.
+    name: exact, regex (group 1 of `pattern` in output and target must agree), bleu, chrf (the other of these two stands
+    beside the one; `tokenize` names sacrebleu's tokenizer for bleu, 13a by default), or python:module.function, a
+    function (output, row) -> float in [0, 1]; the module may lie in `folder`. It may also give a dict of floats, or of
+    lists of them: the first is the score, the means of the others are kept beside it.
+    Raises UserError if the name, the pattern or the tokenizer is bad. Nothing limits the time that a pattern takes.
     """
+    if tokenize and name not in _CORPUS:
+        raise UserError(f"'tokenize' is for bleu and chrf, which has bleu beside it, not for the metric {name}")
     if name == "exact":
-        return per_example(lambda output, target, row: output.strip() == target.strip())
+        return per_example(lambda output, target, row: output.strip() == target.strip(), _is_filled)
     if name == "regex":
-        return per_example(_regex(pattern))
+        answer = _regex(pattern)
+        # An output's answer equals the target's only where there is one: None is none.
+        return per_example(
+            lambda output, target, row: bool(wanted := answer(target)) and answer(output) == wanted,
+            lambda target: bool(answer(target)),
+        )
     if name in _CORPUS:
-        return _corpus(name)
+        return _corpus(name, tokenize)
     if name.startswith("python:"):
-        function = _import(name.removeprefix("python:"), folder)
-        return per_example(lambda output, target, row: function(output, row))
+        function, code = load_function(name.removeprefix("python:"), folder)
+        return per_example(lambda output, target, row: function(output, row), code=code, name=name)
     raise UserError(f"unknown metric {name!r}: use exact, regex, bleu, chrf or python:module.function")
 
 
-def per_example(judge: Callable[[str, str, dict], float | dict]) -> Metric:
+def per_example(
+    judge: Callable[[str, str, dict], float | dict],
+    answers: Callable[[str], bool] = _any,
+    code: tuple[str, ...] = (),
+    name: str = "the metric",
+) -> Metric:
     """The metric whose score is the mean of what `judge(output, target, row)` gives, or of the first of several."""
 
-    def judgements(outputs, targets, rows):
-        found = [judge(*example) for example in zip(outputs, targets, rows, strict=True)]
-        return [one if isinstance(one, dict) else {"": one} for one in found]
+    def judgement(at: int, example: tuple) -> dict[str, list[float]]:
+        try:
+            found = judge(*example)
+        except (Exception, SystemExit) as error:  # whatever a task's own function raises
+            raise Unjudged(at, f"{name} failed: {described(error)}") from error
+        several = found if isinstance(found, dict) and found else {"": found}
+        read = {str(key): _numbers(value) for key, value in several.items()}
+        first = next(iter(read.values()))
+        if len(first) != 1 or not 0 <= first[0] <= 1:
+            raise Unjudged(at, f"{name} gave {_shown(found)}, not a number in [0, 1]")
+        if unfit := [key for key, values in read.items() if not all(map(math.isfinite, values))]:
+            raise Unjudged(at, f"{name} gave {_shown(found)}: {unfit[0]!r} is not a finite number")
+        return read
 
-    def values(found):
-        scores = np.array([float(next(iter(one.values()))) for one in found])
-        if ((scores < 0) | (scores > 1)).any():
-            raise UserError("the metric gave a value outside [0, 1]: rescale it")
-        return scores
+    def judgements(outputs, targets, rows):
+        return [judgement(*numbered) for numbered in enumerate(zip(outputs, targets, rows, strict=True))]
+
+    def scores(found):
+        return np.array([next(iter(one.values()))[0] for one in found])
 
     def score(outputs, targets, rows):
         found = judgements(outputs, targets, rows)
-        # Lists, such as a value for each instruction of a prompt, count with each of their members.
-        also = {name: float(np.mean(np.concatenate([np.ravel(one[name]) for one in found]))) for name in found[0]}
-        return mean_score(values(found), {name: value for name, value in also.items() if name})
+        names = dict.fromkeys(key for one in found for key in one)
+        also = {key: [value for one in found for value in one.get(key, [])] for key in names if key}
+        return mean_score(scores(found), {key: float(np.mean(values)) for key, values in also.items() if values})
 
-    return Metric(score, lambda *given: values(judgements(*given)), is_mean=True)
+    return Metric(score, lambda *given: scores(judgements(*given)), True, answers, code)
+
+
+def _numbers(value) -> list[float]:
+    """A number of any kind, or those in a list (such as a value for each instruction of a prompt); NaN for others."""
+    if isinstance(value, list | tuple) or getattr(value, "ndim", 0):
+        return [number for one in value for number in _numbers(one)]
+    value = value.item() if hasattr(value, "ndim") else value
+    try:
+        return [float(value) if isinstance(value, Real) else math.nan]
+    except OverflowError:
+        return [math.nan]
+
+
+def _shown(value) -> str:
+    return " ".join(reprlib.repr(value).split())
+
+
+def _is_filled(target: str) -> bool:
+    return bool(target.strip())
 
 
 def mean_score(values: np.ndarray, also: dict) -> Score:
@@ -86,25 +153,41 @@ def mean_score(values: np.ndarray, also: dict) -> Score:
     return Score(float(values.mean()), float(interval.low), float(interval.high), len(values), also)
 
 
-def _regex(pattern: str | None) -> Callable:
+def _regex(pattern: str | None) -> Callable[[str], str | None]:
+    """What the pattern's group finds in a text."""
     try:
         compiled = re.compile(pattern or "")
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise UserError(f"bad pattern {pattern!r}: {error}") from error
     if compiled.groups < 1:
         raise UserError("metric regex needs a pattern with one group, such as 'answer is (\\d+)'")
-
-    def judge(output, target, row):
-        found, wanted = compiled.search(output), compiled.search(target)
-        if not wanted:
-            raise UserError(f"the pattern {pattern!r} finds nothing in the target {target!r}")
-        return found is not None and found.group(1) == wanted.group(1)
-
-    return judge
+    return lambda text: found.group(1) if (found := compiled.search(text)) else None
 
 
-def _corpus(name: str) -> Metric:
-    metric_class = _CORPUS[name]
+def tokenizer_for(targets: Iterable[str]) -> str | None:
+    """The tokenizer of sacrebleu for references in Chinese (zh) or Japanese (ja-mecab, or char where that is not
+    installed), which have no spaces between words; None for others."""
+    text = "".join(targets)
+    kana, han = len(re.findall(_KANA, text)), len(re.findall(_HAN, text))
+    if not kana + han or kana + han < _CHINESE * sum(map(str.isalpha, text)):
+        return None
+    if kana < _JAPANESE * (kana + han):
+        return "zh"
+    try:
+        sacrebleu.BLEU(tokenize="ja-mecab")
+    except Exception:  # RuntimeError without the extra sacrebleu[ja], AssertionError with another dictionary
+        return "char"
+    return "ja-mecab"
+
+
+def _corpus(name: str, tokenize: str | None) -> Metric:
+    metric_class = _corpus_classes(tokenize)[name]
+    if tokenize not in (None, *sacrebleu.BLEU.TOKENIZERS):
+        raise UserError(f"unknown tokenizer {tokenize!r}: sacrebleu has {', '.join(sacrebleu.BLEU.TOKENIZERS)}")
+    try:
+        _corpus_classes(tokenize)["bleu"]()
+    except Exception as error:  # what it needs is not installed, or can't be downloaded
+        raise UserError(f"the tokenizer {tokenize} of BLEU can't be had: {described(error)}") from error
 
     def each(outputs, targets, rows):
         judge = metric_class(**({"effective_order": True} if name == "bleu" else {}))
@@ -121,27 +204,20 @@ def _corpus(name: str) -> Metric:
         low, high = np.quantile(resampled, (0.025, 0.975))
         # sacrebleu's rounding may lead a hair over 1.
         numbers = (min(1.0, float(number)) for number in (value, min(low, value), max(high, value)))
-        return Score(*numbers, len(outputs), _both(outputs, targets))
+        return Score(*numbers, len(outputs), _both(outputs, targets, tokenize))
 
-    return Metric(score, each, is_mean=False)
+    return Metric(score, each, is_mean=False, answers=_is_filled)
 
 
-def _both(outputs: list[str], targets: list[str]) -> dict[str, float | str]:
+def _corpus_classes(tokenize: str | None) -> dict[str, Callable]:
+    return {**_CORPUS, "bleu": functools.partial(sacrebleu.BLEU, tokenize=tokenize)}
+
+
+def _both(outputs: list[str], targets: list[str], tokenize: str | None) -> dict[str, float | str]:
     """BLEU and chrF, each with the signature that sacrebleu gives to how it was computed."""
     found: dict[str, float | str] = {}
-    for name, metric_class in _CORPUS.items():
+    for name, metric_class in _corpus_classes(tokenize).items():
         judge = metric_class()
         found[name] = judge.corpus_score(outputs, [targets]).score / 100
         found[f"{name} signature"] = str(judge.get_signature())
     return found
-
-
-def _import(path: str, folder: str) -> Callable:
-    module, _, name = path.rpartition(".")
-    sys.path.insert(0, folder)
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"metric python:{path} can't be imported: {error}") from error
-    finally:
-        sys.path.remove(folder)

@@ -80,25 +80,32 @@ _CHECKPOINTS = {
 _MODELS = [model for models in _CHECKPOINTS.values() for model in models]
 
 
-def import_paper(runs: Path, folder: Path) -> list[Study]:
+def import_paper(runs: Path, folder: Path) -> tuple[list[Study], dict[str, int]]:
     """Write the runs (a JSON object a line) as studies FOLDER/TASK/MODEL, in place of those imported before.
 
-    Raises UserError if a line is no such run, or if a folder can't be written or holds something else.
+    Gives the studies, and how many runs were skipped by what of theirs is not known here, such as "data set 'NAME'".
+    Raises UserError if a line is no such run or none is known, or if a folder can't be written or holds something else.
     """
+    skipped: dict[str, int] = {}
     found: dict[tuple[_Task, str], list[Measurement]] = {}
     for number, line in enumerate(read_lines(runs), 1):
         if not line.strip():
             continue
         where = f"{runs}, line {number}"
         try:
-            task, model, estimate = _estimate(parse_row(line, _NEEDED, where))
+            run = parse_row(line, [], where)
+            if unknown := _unknown(run):
+                skipped[unknown] = skipped.get(unknown, 0) + 1
+                continue
+            task, model, estimate = _estimate(run)
         except ValueError as error:
             raise UserError(f"{where}: not a run of {SOURCE}: {error}") from error
         if estimate.bytes:  # The published figures leave out what takes none, too.
             found.setdefault((task, model), []).append(estimate)
     if not found:
-        raise UserError(f"{runs} holds no run")
-    return [_write(folder, task, model, estimates) for (task, model), estimates in found.items()]
+        unknown = f" that is known here, but of {', '.join(skipped)}" if skipped else ""
+        raise UserError(f"{runs} holds no run{unknown}")
+    return [_write(folder, task, model, estimates) for (task, model), estimates in found.items()], skipped
 
 
 def open_published(folder: Path) -> list[Study]:
@@ -107,13 +114,13 @@ def open_published(folder: Path) -> list[Study]:
     Raises UserError if there is none in `folder`.
     """
     studies = [Study.open(path.parent) for path in folder.glob("*/*/study.json")]
-    studies = [study for study in studies if study.published and study.info["training"]]
+    tasks = [task.name for task in _TASKS.values()]
+    studies = [study for study in studies if study.published and study.info["training"] and study.info["task"] in tasks]
     if not studies:
         raise UserError(
             f"no published results in {folder}: read them with 'taskbits import paper RUNS.jsonl --out {folder}', "
             "or name their folder with --imports"
         )
-    tasks = [task.name for task in _TASKS.values()]
     return sorted(studies, key=lambda study: (tasks.index(study.info["task"]), study.info["checkpoint"]))
 
 
@@ -140,19 +147,35 @@ def _shortest(study: Study, level: float) -> dict:
     return {"checkpoint": study.info["model"], **dict.fromkeys(("bytes", "method", "score")), **known}
 
 
+def _unknown(run: dict) -> str | None:
+    """What of a run is not known here; None if all is. Raises ValueError if it is no run at all."""
+    for key in _NEEDED:
+        if key not in run:
+            raise ValueError(f"the field '{key}' is missing")
+    for key in ("model_name", "dataset_name", "experiment_name"):
+        if not isinstance(run[key], str) or not run[key]:
+            raise ValueError(f"{key} must be a name, not {run[key]!r}")
+    if type(run["bits"]) is not int or run["bits"] < 0:
+        raise ValueError(f"bits must be a whole number, not {run['bits']!r}")
+    if type(run["performance"]) not in (int, float) or not 0 <= run["performance"] < math.inf:
+        raise ValueError(f"performance must be a number from 0, not {run['performance']!r}")
+    known = {
+        f"data set {run['dataset_name']!r}": _task(run["dataset_name"]),
+        f"model {run['model_name']!r}": run["model_name"] in _MODELS,
+        f"method {run['experiment_name']!r}": run["experiment_name"] in _METHODS,
+    }
+    return next((what for what, is_known in known.items() if not is_known), None)
+
+
+def _task(data: str) -> _Task | None:
+    return next((task for start, task in _TASKS.items() if data.startswith(start)), None)
+
+
 def _estimate(run: dict) -> tuple[_Task, str, Measurement]:
-    """The task, the model and the estimate of a run. Raises ValueError if it is none."""
+    """The task, the model and the estimate of a run of which all is known. Raises ValueError if it can't be."""
     model, data, method, bits, score, settings, seed = (run[key] for key in _NEEDED)
-    task = next((task for start, task in _TASKS.items() if str(data).startswith(start)), None)
-    if model not in _MODELS:
-        raise ValueError(f"unknown model_name {model!r}")
-    if task is None:
-        raise ValueError(f"unknown dataset_name {data!r}")
-    if method not in list(_METHODS):
-        raise ValueError(f"unknown experiment_name {method!r}")
-    if type(bits) is not int or bits < 0:
-        raise ValueError(f"bits must be a whole number, not {bits!r}")
-    if type(score) not in (int, float) or not 0 <= score <= task.best:
+    task = _task(data)
+    if not score <= task.best:
         raise ValueError(f"performance must be a number from 0 to {task.best}, not {score!r}")
     if not isinstance(settings, dict):
         raise ValueError(f"strategy_hparams must be an object, not {settings!r}")

@@ -10,6 +10,8 @@ A task is data: a YAML file (or a folder with `task.yaml`) that names JSONL file
     target: " {label}"                # what the model should write
     metric: exact                     # exact | regex | bleu | chrf | python:module.function
     pattern: null                     # for regex: group 1 is compared
+    tokenize: 13a                     # for bleu: a tokenizer of sacrebleu; default: zh for references in Chinese,
+                                      # ja-mecab (or char, where that isn't installed) for Japanese, 13a for others
     choices: [World, Sports]          # optional: pick the likeliest value of target's field, don't generate;
                                       # or the name of a field that holds each row's own completions
     choose: likelihood                # which of the choices is the likeliest: by likelihood | per-character (by its
@@ -19,10 +21,14 @@ A task is data: a YAML file (or a folder with `task.yaml`) that names JSONL file
     max_new_tokens: 64
     chat: false                       # whether the prompt goes through the model's chat template, as the user's turn
     description: What the task is, in a sentence (method `instructed` uses it).
+
+Only a metric `python:module.function` is code; the rest is data. (A stranger's `pattern` can take for ever, though.)
 """
 
 import hashlib
 import json
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +37,8 @@ import yaml
 
 from taskbits import tasks, template
 from taskbits.errors import UserError
-from taskbits.metrics import Metric, metric
-from taskbits.rows import Row, Splits, read_rows, share
+from taskbits.metrics import OWN, Metric, Unjudged, metric, tokenizer_for
+from taskbits.rows import Row, Splits, check_row, is_unicode, read_rows, read_text, sample, share
 from taskbits.shipped import resolve
 from taskbits.study import Score
 
@@ -46,6 +52,7 @@ _KEYS = {
     "target",
     "metric",
     "pattern",
+    "tokenize",
     "choices",
     "choose",
     "stop",
@@ -140,8 +147,8 @@ class Task:
         return next((text for text in self.frame.stop if text.isspace()), "\n\n")
 
     def score(self, split: str, outputs: list[str]) -> Score:
-        """Score the outputs for a split's rows, in their order."""
-        return self._metric.score(outputs, self.targets(split), self.splits[split])
+        """Score the outputs for a split's rows, in their order. Raises UserError that names the row if one can't be."""
+        return self._judged(self._metric.score, split, range(len(self.splits[split])), outputs)
 
     @property
     def is_mean(self) -> bool:
@@ -149,33 +156,44 @@ class Task:
         return self._metric.is_mean
 
     def rewards(self, split: str, indices: list[int], outputs: list[str]) -> np.ndarray:
-        """The score of each output alone, for the rows of a split at `indices`."""
+        """The score of each output alone, for the rows of a split at `indices`. Raises UserError as `score` does."""
+        return self._judged(self._metric.each, split, indices, outputs)
+
+    def _judged(self, judge: Callable, split: str, indices: Sequence[int], outputs: list[str]):
         rows = [self.splits[split][i] for i in indices]
-        return self._metric.each(outputs, [template.fill(self.target, row) for row in rows], rows)
+        try:
+            return judge(outputs, [template.fill(self.target, row) for row in rows], rows)
+        except Unjudged as error:
+            prompt, number = self.frame.fill(rows[error.at]), indices[error.at] + 1
+            raise UserError(f"{self.name}: {split}, row {number} ({prompt[-60:]!r}): {error.what}") from error
 
 
-def load_task(spec: str, rows: int | None = None, data: str | None = None, chat: bool | None = None) -> Task:
+def load_task(
+    spec: str, rows: int | None = None, data: str | None = None, chat: bool | None = None, code: bool = True
+) -> Task:
     """Load the task from a YAML file, a folder with task.yaml, or by its name (`lab:math`, `gsm8k`, `lm-eval:piqa`).
 
-    rows: keep at most so many rows of each of validation and test (the first ones). data: the folder with the files of
-    a task that has its data from the hub. chat: over what the task says of the chat template.
-    Raises UserError: no such task, a missing or unknown key, bad JSON, a row without a field, an empty split,
-    an input that stands in two splits.
+    rows: keep at most so many rows of each of validation and test, drawn by a hash of the input. data: the folder with
+    the files of a task that has its data from the hub. chat: over what the task says of the chat template. code:
+    whether what the task brings along may run; a task that is data, or one of the package's or the harness's own,
+    needs none of that.
+    Raises UserError: no such task, a missing or unknown key, bad JSON, a row without a field or with null for it, an
+    empty split, an input that stands in two splits, a reference that holds no answer or is none of the choices, code
+    that can't be imported or may not run.
     """
     if tasks.is_known(spec):
-        settings, splits, judge = tasks.load(spec, Path(data) if data else None)
+        settings, splits, judge = tasks.load(spec, Path(data) if data else None, code)
         where = spec
     elif data:
         raise UserError(f"--data is for {', '.join(tasks.NAMES)} and lm-eval:NAME: {spec} names its own files")
     else:
-        settings, splits, judge, where = _read_folder(spec)
+        settings, splits, judge, where = _read_folder(spec, code)
     if chat is not None:
         settings = {**settings, "chat": chat}
     _check_settings(settings, where)
     own = [settings["choices"]] if _is_field(settings.get("choices")) else []
-    _check_splits(splits, [*template.fields(settings["prompt"]), *own], where)
-    if rows is not None:
-        splits = {name: part if name == "train" else part[:rows] for name, part in splits.items()}
+    inputs = [*template.fields(settings["prompt"]), *own]
+    _check_splits(splits, inputs, template.fields(settings["target"]), where)
     frame = Frame(
         settings["prompt"],
         tuple(_texts(settings, "stop", where)),
@@ -184,31 +202,43 @@ def load_task(spec: str, rows: int | None = None, data: str | None = None, chat:
         settings.get("choose", CHOOSE[0]),
         settings.get("chat", False),
     )
-    task = Task(
+    for split, some in splits.items():
+        # The harness has rows without an answer in its test split, and judges them.
+        unanswered = "" if split == "test" and tasks.is_known(spec) else None
+        for number, row in enumerate(some, 1):
+            target = template.fill(settings["target"], row)
+            try:
+                _check_reference(frame, judge, row, target, unanswered)
+            except UserError as error:
+                raise UserError(f"{where}: {split}, row {number}: {error}") from error
+    if rows is not None:
+        splits = {name: part if name == "train" else sample(part, inputs, rows) for name, part in splits.items()}
+    return Task(
         settings["name"],
         splits,
         frame,
         settings["target"],
         settings["metric"],
         settings.get("description") or "",
-        _fingerprint(settings, splits),
+        _fingerprint(settings, splits, judge.code),
         judge,
     )
-    for split in ("train", "validation"):
-        for row, target in zip(splits[split], task.targets(split), strict=True):
-            if frame.choices and target not in frame.options(row):
-                raise UserError(f"{where}: the target {target!r} is not among the choices")
-            frame.given(row)
-    return task
 
 
-def _read_folder(spec: str) -> tuple[dict, Splits, Metric, str]:
+def _read_folder(spec: str, code: bool) -> tuple[dict, Splits, Metric, str]:
     path = Path(resolve(spec, "tasks"))
-    path = path / "task.yaml" if path.is_dir() else path
+    path = path / "task.yaml" if os.path.isdir(path) else path
     settings, where = _read_yaml(path, spec), str(path)
     _check_settings(settings, where)
-    judge = metric(settings["metric"], settings.get("pattern"), str(path.parent.resolve()))
+    if not code and settings["metric"].startswith("python:") and settings["metric"] not in OWN:
+        module = settings["metric"].removeprefix("python:").rpartition(".")[0]
+        raise UserError(f"the task in {path.parent} runs the code of {module} ({settings['metric']})")
     splits = _read_splits(settings, path, template.fields(settings["prompt"]), template.fields(settings["target"]))
+    tokenize = settings.get("tokenize")
+    if settings["metric"] in ("bleu", "chrf") and not tokenize:
+        tokenize = tokenizer_for(template.fill(settings["target"], row) for rows in splits.values() for row in rows)
+        settings |= {"tokenize": tokenize} if tokenize else {}  # so that it is in the fingerprint
+    judge = metric(settings["metric"], settings.get("pattern"), str(path.parent.resolve()), tokenize)
     return {**settings, "name": settings.get("name") or path.parent.name}, splits, judge, where
 
 
@@ -218,11 +248,16 @@ def _check_settings(settings: dict, where: str) -> None:
             raise UserError(f"{where}: the key '{name}' is missing")
         if not isinstance(settings[name], str):
             raise UserError(f"{where}: '{name}' must be a text")
-    unknown = sorted(set(settings) - _KEYS)
+    for name in ("name", "pattern", "tokenize", "description"):
+        if not isinstance(settings.get(name) or "", str):
+            raise UserError(f"{where}: '{name}' must be a text")
+    unknown = sorted(map(str, set(settings) - _KEYS))
     if unknown:
         raise UserError(f"{where}: unknown key '{unknown[0]}': known are {', '.join(sorted(_KEYS))}")
+    if not is_unicode(settings):
+        raise UserError(f"{where}: a text holds a lone surrogate, half a character")
     limit = settings.get("max_new_tokens", 64)
-    if not isinstance(limit, int) or limit < 1:
+    if type(limit) is not int or limit < 1:
         raise UserError(f"{where}: 'max_new_tokens' must be a whole number from 1")
     if not isinstance(settings.get("chat", False), bool):
         raise UserError(f"{where}: 'chat' must be true or false")
@@ -232,26 +267,42 @@ def _check_settings(settings: dict, where: str) -> None:
         raise UserError(f"{where}: with choose: conditional, 'choices' must be the name of a field")
 
 
-def _check_splits(splits: Splits, inputs: list[str], where: str) -> None:
+def _check_splits(splits: Splits, inputs: list[str], outputs: list[str], where: str) -> None:
     seen: dict[tuple, str] = {}
     for name, rows in splits.items():
         if not rows:
             raise UserError(f"{where}: the {name} split is empty")
-        for row in rows:
+        for number, row in enumerate(rows, 1):
+            check_row(row, inputs + outputs, f"{where}: {name}, row {number}")
             given = tuple(str(row[field]) for field in inputs)
             if seen.setdefault(given, name) != name:
                 raise UserError(f"{where}: an input stands in both {seen[given]} and {name}: {' | '.join(given)!r}")
 
 
+def _check_reference(frame: Frame, judge: Metric, row: Row, target: str, unanswered: str | None) -> None:
+    """Raises UserError if the target is none of the choices (or `unanswered`), or holds no answer."""
+    if frame.choices and target not in frame.options(row) and target != unanswered:
+        raise UserError(f"the target {target!r} is not among the choices")
+    frame.given(row)
+    if not judge.answers(target):
+        raise UserError(f"the target {target!r} holds no answer that an output could be compared with")
+
+
 def _read_yaml(path: Path, spec: str) -> dict:
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except OSError as error:
+    if not os.path.exists(path):
         raise UserError(
             f"unknown task {spec}: {path} can't be read; name a YAML file, a folder with task.yaml, "
             "or lab:math, lab:translation, lab:instruction"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        )
+    text = read_text(path)
+    try:
+        # A few lines of aliases to aliases would be gigabytes.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise UserError(f"{path}: aliases (*name) are not allowed: write it out")
+        settings = yaml.safe_load(text)
+    except UserError:
+        raise
+    except Exception as error:  # YAMLError, and whatever else PyYAML lets out: ValueError, RecursionError, IndexError
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
         raise UserError(f"{path}: a task is a mapping of keys to values")
@@ -306,6 +357,7 @@ def _split_of(place: float) -> str:
     return "train" if place < 0.8 else "validation" if place < 0.9 else "test"
 
 
-def _fingerprint(settings: dict, splits: dict) -> str:
-    content = json.dumps([settings, splits], sort_keys=True, default=str)
+def _fingerprint(settings: dict, splits: dict, code: tuple[str, ...]) -> str:
+    """code: of what source the metric is made."""
+    content = json.dumps([settings, splits, *([code] if code else [])], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -22,14 +22,17 @@ def is_known(spec: str) -> bool:
     return spec in NAMES or spec.startswith(_HARNESS)
 
 
-def load(spec: str, data: Path | None) -> tuple[dict, Splits, Metric]:
-    """The task's settings, rows and metric. Raises UserError if its data can't be had."""
+def load(spec: str, data: Path | None, code: bool = True) -> tuple[dict, Splits, Metric]:
+    """The task's settings, rows and metric. Raises UserError if its data can't be had.
+
+    code: whether a file of the harness's that is not its own, and so may run anything, is allowed.
+    """
     if data and not data.is_dir():
         raise UserError(f"--data {data}: no such folder")
     if spec.startswith(_HARNESS):
         from taskbits.tasks import harness
 
-        return harness.load(spec.removeprefix(_HARNESS), data)
+        return harness.load(spec.removeprefix(_HARNESS), data, code)
     module = importlib.import_module(f"taskbits.tasks.{spec}")
     settings = {"name": spec, **module.SETTINGS}
     return settings, module.read(data), metric(settings["metric"])

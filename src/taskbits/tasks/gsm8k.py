@@ -7,6 +7,7 @@ The reference solutions are shown without the calculator's notes, `<<48/2=24>>`.
 import re
 from pathlib import Path
 
+from taskbits.errors import UserError
 from taskbits.rows import Splits, find_file, hub_rows, read_rows, share
 
 SETTINGS = {
@@ -30,6 +31,9 @@ def read(data: Path | None) -> Splits:
             rows = read_rows(find_file(data, "gsm8k", f"{split}.jsonl"), ["question", "answer"])
         else:
             rows = hub_rows("openai/gsm8k", "main", split)
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row["answer"], str) or not re.search("[0-9]", _marked(row["answer"]) or ""):
+                raise UserError(f"gsm8k: {split}, row {number}: the answer holds no '#### ' with a number behind it")
         parts[split] = [{**row, "solution": re.sub(r"<<.*?>>", "", row["answer"])} for row in rows]
     held = [share(row, ["question"]) < 0.1 for row in parts["train"]]
     return {
@@ -46,6 +50,8 @@ def score(output: str, row: dict) -> dict[str, float]:
     number, without commas, dollar signs and a full stop, as in lm-evaluation-harness.
     """
     wanted = _marked(row["answer"])
+    if not wanted:
+        return {"strict": 0.0, "flexible": 0.0}  # no output is like an answer that there isn't
     numbers = _NUMBER.findall(output)
     return {
         "strict": float(_marked(output) == wanted),

@@ -15,6 +15,10 @@ are taken; rows whose prompt stands in a later split or that have no answer are 
 Two things differ. An input too long for the model is an error here, and cut from the left there. Where a tokenizer
 joins the end of a prompt with the start of a choice, the harness leaves the joined token out of its likelihood.
 
+A file that is not the harness's own, `lm-eval:PATH.yaml`, can run anything (its functions and classes, its templates,
+which are Jinja's, metrics that are fetched): what it is made of counts for the task's fingerprint, as the harness's
+version does not.
+
 A metric may be negative (a correlation); such a score counts as none in a search, and pictures begin at 0.
 
 Files, with `data`: a JSONL file for each split of the data set, named like it there (train.jsonl, `.gz` or not).
@@ -35,7 +39,8 @@ from pathlib import Path
 import numpy as np
 
 from taskbits.errors import UserError
-from taskbits.metrics import Metric, mean_score, metric
+from taskbits.imports import described, hash_of
+from taskbits.metrics import Metric, Unjudged, mean_score, metric
 from taskbits.rows import Row, Splits, find_file, read_rows, share
 from taskbits.study import Score
 
@@ -47,11 +52,14 @@ _NAME = re.compile(r"""^["']?(?:task|group)["']?: *["']?([^"'#\n]+?)["']? *(?:#.
 _SUPPORTED = "supported are generate_until and multiple_choice tasks, one at a time"
 
 
-def load(name: str, data: Path | None) -> tuple[dict, Splits, Metric]:
+def load(name: str, data: Path | None, code: bool = True) -> tuple[dict, Splits, Metric]:
     """The task's settings, rows and metric; see `taskbits.tasks`.
 
-    Raises UserError: no lm_eval, no such task, one of a kind that is not supported, no data.
+    Raises UserError: no lm_eval, no such task, one of a kind that is not supported, no data, code that may not run.
     """
+    is_file = name.endswith(".yaml")
+    if is_file and not code:
+        raise UserError(f"the task lm-eval:{name} runs the code of its file, whose functions and templates can be any")
     if importlib.util.find_spec("lm_eval") is None:
         raise UserError(f"lm-eval:{name} needs the optional extra: pip install 'taskbits[lm-eval]'")
     logging.getLogger("lm_eval").setLevel(logging.CRITICAL)
@@ -61,6 +69,7 @@ def load(name: str, data: Path | None) -> tuple[dict, Splits, Metric]:
             splits = _splits(name, task)
             json.dumps(splits)
             judge, choose = _metric(name, task, splits["test"])
+            judge = replace(judge, code=_sources(Path(name)) if is_file else ())
         except UserError:
             raise
         except Exception as error:  # whatever a task's own functions raise
@@ -177,6 +186,22 @@ def _config_file(name: str) -> Path:
         return files[name]
     near = difflib.get_close_matches(name, files, 1)
     raise UserError(f"lm-eval has no task {name}" + (f": did you mean lm-eval:{near[0]}?" if near else ""))
+
+
+def _sources(path: Path) -> tuple[str, ...]:
+    """A hash of each file that a task's YAML file is made of: itself, its functions' modules, and what it includes."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    found, waiting = [], [path]
+    while waiting:
+        path = waiting.pop()
+        found.append(hash_of(path))
+        modules = re.findall(r"!function\s+[\"']?([\w.]+)\.\w+", path.read_text(encoding="utf-8"))
+        places = [path.parent.joinpath(*module.split(".")).with_suffix(".py") for module in dict.fromkeys(modules)]
+        found += [hash_of(place) for place in places if place.is_file()]
+        included = load_yaml(path, resolve_func=False, recursive=False).get("include", [])
+        waiting += [path.parent / one for one in ([included] if isinstance(included, str) else included)]
+    return tuple(found)
 
 
 def _check(name: str, config: dict) -> None:
@@ -324,10 +349,14 @@ def _metric(name: str, task, rows: list[Row]) -> tuple[Metric, str]:
             for some, row in zip(answers, rows, strict=True)
         ]
         chosen.apply(list(itertools.chain(*instances)))
-        return [
-            task.process_results(row["doc"], [instance.filtered_resps[chosen.name] for instance in some])[first]
-            for some, row in zip(instances, rows, strict=True)
-        ]
+        found = []
+        for at, (some, row) in enumerate(zip(instances, rows, strict=True)):
+            filtered = [instance.filtered_resps[chosen.name] for instance in some]
+            try:
+                found.append(task.process_results(row["doc"], filtered)[first])
+            except Exception as error:  # whatever a task's own functions raise
+                raise Unjudged(at, f"{first} failed: {described(error)}") from error
+        return found
 
     def results(outputs: list[str], rows: list[Row]) -> list:
         return judged(rows, [_answers(row, output) for row, output in zip(rows, outputs, strict=True)])

@@ -22,12 +22,19 @@ _FILES = {"train": "train", "validation": "val", "test": "test_2016_flickr"}
 
 
 def read(data: Path | None) -> Splits:
-    """See `taskbits.tasks`. A sentence that stands in a later split, too, is left out of the earlier one."""
+    """See `taskbits.tasks`. A sentence that stands in a later split, too, is left out of the earlier one.
+
+    Pairs without text are left out. Text on one side only is left out too where it is the hub's; in files it is an
+    error, since it may come of a line that went missing.
+    """
     if data:
         splits = {split: _pairs(data, name) for split, name in _FILES.items()}
     else:
         splits = {
             split: [row["translation"] for row in hub_rows("Helsinki-NLP/opus-100", "en-fr", split)] for split in _FILES
+        }
+        splits = {
+            split: [row for row in rows if row["en"].strip() and row["fr"].strip()] for split, rows in splits.items()
         }
     kept: Splits = {}
     later: set[str] = set()
@@ -44,4 +51,8 @@ def _pairs(data: Path, name: str) -> list[dict]:
     )
     if len(english) != len(french):
         raise UserError(f"{data}: {name}.en has {len(english)} lines and {name}.fr {len(french)}: get them again")
-    return [{"en": en, "fr": fr} for en, fr in zip(english, french, strict=True)]
+    pairs = list(zip(english, french, strict=True))
+    for number, (en, fr) in enumerate(pairs, 1):
+        if bool(en) != bool(fr):
+            raise UserError(f"{data}: {name}, line {number} is empty on one side: take it out of both files")
+    return [{"en": en, "fr": fr} for en, fr in pairs if en]

@@ -6,7 +6,10 @@ examples of train and validation are written by rules and checked by the same ch
 
 from pathlib import Path
 
+from taskbits.errors import UserError
+from taskbits.imports import described
 from taskbits.rows import Splits, find_file, hub_rows, read_rows
+from taskbits.tasks.ifeval.checkers import score
 from taskbits.tasks.ifeval.examples import examples
 
 SETTINGS = {
@@ -27,5 +30,12 @@ def read(data: Path | None) -> Splits:
         rows = read_rows(find_file(data, "ifeval", "input_data.jsonl"), fields)
     else:
         rows = hub_rows("google/IFEval", None, "train")
+    for number, row in enumerate(rows, 1):
+        try:
+            if not row["instruction_id_list"]:
+                raise UserError("there is no instruction")
+            score("Hello.", row)
+        except Exception as error:  # of what type the values are was never checked
+            raise UserError(f"ifeval: test, row {number}: {described(error)}") from error
     made = {split: examples(size, split) for split, size in _SIZES.items()}
     return {**made, "test": [{**row, "response": ""} for row in rows]}
