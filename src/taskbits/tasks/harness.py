@@ -34,6 +34,7 @@ from pathlib import Path
 
 import numpy as np
 
+from taskbits import intervals
 from taskbits.errors import UserError
 from taskbits.metrics import Metric, mean_score, metric
 from taskbits.rows import Row, Splits, find_file, read_rows, share
@@ -410,9 +411,11 @@ def _aggregated(name: str, results, aggregate, is_mean: bool, rows: list[Row]) -
         total = value(found)
         if is_mean:
             return replace(mean_score(np.array(found, float) / whole, {}), value=total)
-        samples = np.random.default_rng(0).integers(len(found), size=(_RESAMPLES, len(found)))
-        low, high = np.quantile([value([found[i] for i in sample]) for sample in samples], (0.025, 0.975))
-        return Score(total, min(float(low), total), max(float(high), total), len(found), {})
+
+        def resampled(sample: np.ndarray) -> float:
+            return number([found[i] for i in sample]) / whole
+
+        return Score(total, *intervals.of_statistic(total, len(found), resampled, _RESAMPLES))
 
     return Metric(score, each, is_mean)
 
