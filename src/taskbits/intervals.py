@@ -13,13 +13,14 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from taskbits.errors import UserError
 
 ERROR = 0.05
 _MEANS = np.arange(1, 1000) / 1000  # hypothetical ones; a bound is one of them, or 0
 _MOST = 0.99  # of the capital that is ever at stake
+_SLACK = 1e-9  # of the logarithm of the capital, for rounding
 _OFTEN = 64  # rows after which the means that are refuted are left alone
 
 Interval = tuple[float, float, float]  # low, high, lower bound
@@ -36,7 +37,7 @@ def of_mean(values: np.ndarray) -> Interval:
     if (values < 0).any():
         low, high, bound = (2 * end - 1 for end in of_mean((values + 1) / 2))
     elif np.isin(values, (0, 1)).all():
-        low, high = stats.binomtest(int(values.sum()), len(values)).proportion_ci(method="wilson")
+        low, high = _wilson(values.mean(), len(values))
         bound = exact_bound(values.sum(), len(values))
     else:
         low, bound = _refuted(values, ERROR / 2), _refuted(values, ERROR)
@@ -45,9 +46,7 @@ def of_mean(values: np.ndarray) -> Interval:
     return float(min(low, mean)), float(max(high, mean)), float(bound)
 
 
-def of_statistic(
-    value: float, count: int, statistic: Callable[[np.ndarray], float], resamples: int = 1000
-) -> Interval:
+def of_statistic(value: float, count: int, statistic: Callable[[np.ndarray], float], resamples: int = 1000) -> Interval:
     """Of a score that is no mean over rows, by the percentiles of what it is for resampled rows.
 
     statistic: the score of the rows with these numbers, NaN where it has none. What no resample can show is allowed
@@ -72,7 +71,14 @@ def bound_from(value: float, count: int) -> float:
 
 def exact_bound(successes: float, count: int, error: float = ERROR) -> float:
     """Clopper and Pearson's one-sided lower bound of a probability."""
-    return stats.beta.ppf(error, successes, count - successes + 1) if successes > 0 else 0.0
+    return float(special.betaincinv(successes, count - successes + 1, error)) if successes > 0 else 0.0
+
+
+def _wilson(share: float, count: int) -> tuple[float, float]:
+    z = special.ndtri(1 - ERROR / 2)
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2) / (1 + z * z / count)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _refuted(values: np.ndarray, error: float) -> float:
@@ -87,14 +93,13 @@ def _refuted(values: np.ndarray, error: float) -> float:
     means = (0.5 + np.cumsum(drawn)) / (numbers + 1)
     variances = (0.25 + np.concatenate([[0], np.cumsum((drawn - means) ** 2)[:-1]])) / numbers
     supposed = _MEANS[_MEANS < values.mean()]
-    short = np.full(len(supposed), math.log(1 / error))  # of the capital to be reached, as a logarithm
-    open_ = np.arange(len(supposed))
+    standing, missing = np.arange(len(supposed)), np.full(len(supposed), math.log(1 / error))  # of the log of capital
     for number, (value, variance) in enumerate(zip(drawn.tolist(), variances.tolist(), strict=True)):
         if number % _OFTEN == 0:
-            open_ = open_[short[open_] > 0]
-        means, missing = supposed[open_], short[open_]
-        bets = means * np.sqrt(2 / ((len(drawn) - number) * variance) * np.maximum(missing, 0))
-        short[open_] = missing - np.log1p(np.minimum(bets, _MOST) * (value / means - 1))
-    standing = np.flatnonzero(short > 1e-9)
+            standing, missing = standing[missing > 0], missing[missing > 0]
+            means = supposed[standing]
+        bets = means * np.sqrt(np.maximum(missing, 0) * (2 / ((len(drawn) - number) * variance)))
+        missing = missing - np.log1p(np.minimum(bets, _MOST) * (value / means - 1))
+    standing = standing[missing > _SLACK]
     refuted = supposed[: standing[0]] if len(standing) else supposed
     return float(refuted[-1]) if len(refuted) else 0.0
