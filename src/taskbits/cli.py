@@ -265,27 +265,23 @@ def complexity(
     at: Annotated[float, typer.Option("--at", min=0, max=1, help="The level that the score must reach.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Read C(T_δ | M) off a study: at most how many bytes reach the level."""
+    """Read C(T_δ | M) off a study: at most how many bytes reach the level, with 95% confidence."""
     from dataclasses import asdict
 
+    from taskbits.frontier import bound, on_test
     from taskbits.frontier import complexity as read_off
     from taskbits.study import Study
 
     study = Study.open(folder)
     if as_json:
-        found = read_off(study.measurements(), at)
-        print(
-            json.dumps(
-                {
-                    "level": at,
-                    "bytes": found and found.bytes,
-                    "program": found and found.program,
-                    "method": found and found.method,
-                    "published": study.published,
-                    "test": found and asdict(found.test),
-                }
-            )
-        )
+        found, seen = (choose(study.measurements(), at) for choose in (read_off, on_test))
+
+        def facts(m) -> dict:
+            test = m and {**asdict(m.test), "bound": None if study.published else bound(m.test)}
+            return {"bytes": m and m.bytes, "program": m and m.program, "method": m and m.method, "test": test}
+
+        alone = seen and facts(seen)
+        print(json.dumps({"level": at, **facts(found), "published": study.published, "on_this_test_set": alone}))
     else:
         _print_complexity(study, at)
 
@@ -428,9 +424,10 @@ def _compare(studies, runs, picture, levels=None, estimates=(), as_json=False) -
 
 def _print_levels(group: dict) -> None:
     """Levels by studies, with ratios; or if that is too wide, studies by round levels."""
-    rows, title = group["levels"], f"{_heading(group)}: bytes to reach a level on test"
+    sure = f"with {group['confidence']:.0%} confidence each" if group["confidence"] else "as published"
+    rows, title = group["levels"], f"{_heading(group)}: bytes to reach a level, {sure}"
     if not rows:
-        print(f"{_heading(group)}: nothing was scored on test yet")
+        print(f"{_heading(group)}: no level to compare: none is known above what the shortest program of each reaches")
         return
     names = list(rows[0]["bytes"])
     if len(names) > 4:
@@ -522,22 +519,34 @@ def _read_program(path: Path):
 
 
 def _print_complexity(study, at: float) -> None:
+    """What can be claimed of the task, and beside it what these test rows show."""
+    from taskbits.frontier import bound, on_test
     from taskbits.frontier import complexity as read_off
 
-    found = read_off(study.measurements(), at)
-    if found is None:
-        print(f"No program in {study.folder} reached {at:g}: nothing is known of C(T_{at:g} | M).")
-    elif study.published:
+    measured = study.measurements()
+    found, seen = read_off(measured, at), on_test(measured, at)
+    if study.published:
+        if found is None:
+            print(f"No published estimate in {study.folder} ({study.published}) reaches {at:g}.")
+            return
         print(
             f"Published estimate ({study.published}), not a bound on C(T_{at:g} | M): {found.bytes:,} bytes "
             f"({found.bytes * 8:,} bits): {found.method} scores {found.test.value:.3f} on the test set that it was "
             "chosen on; there is no program, and no interval is known."
         )
+        return
+    if found is None:
+        print(f"No program in {study.folder} reached {at:g} with 95% confidence: nothing is known of C(T_{at:g} | M).")
     else:
         print(
-            f"C(T_{at:g} | M) ≤ {found.bytes:,} bytes ({found.bytes * 8:,} bits): {found.method}, program "
-            f"{study.path(found.program)}, scores {found.test.value:.3f} on test "
-            f"(95% CI {found.test.low:.3f} to {found.test.high:.3f}, n = {found.test.n})."
+            f"C(T_{at:g} | M) ≤ {found.bytes:,} bytes ({found.bytes * 8:,} bits) with 95% confidence: {found.method}, "
+            f"program {study.path(found.program)}, scores {found.test.value:.3f} on {found.test.n:,} test rows "
+            f"(at least {bound(found.test):.3f} with 95% confidence)."
+        )
+    if seen and seen is not found:
+        print(
+            f"On this test set alone {seen.bytes:,} bytes score {seen.test.value:.3f}: {seen.method}, "
+            f"program {study.path(seen.program)}."
         )
 
 

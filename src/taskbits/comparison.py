@@ -2,6 +2,7 @@
 
 from taskbits.checkpoints import run_of, training_step
 from taskbits.frontier import complexity, ratios
+from taskbits.intervals import ERROR
 from taskbits.report.scale import label, task
 from taskbits.study import Study
 
@@ -42,7 +43,7 @@ def names(studies: list[Study]) -> list[str]:
 
 
 def remarks(studies: list[Study]) -> list[str]:
-    """What to know of studies that stand beside published estimates: that the test sets may not be the same."""
+    """What to know of studies that stand beside published estimates: what either tells, and that test sets may differ."""
     published = {study.info["task"]: study.info["test_set"] for study in studies if study.published}
     found = []
     for study in studies:
@@ -58,19 +59,26 @@ def remarks(studies: list[Study]) -> list[str]:
             f"{study.folder}: scored on {data}{rows}; the published estimates of {name} are on {published[name]}: "
             "the test sets may differ"
         )
+    if published and not all(study.published for study in studies):
+        found.append(
+            "bytes of one's own hold with 95% confidence; published estimates are taken at their scores as published, "
+            "each the best of many runs on the test set itself"
+        )
     return found
 
 
 def compare(studies: list[Study], at: list[float] | None = None) -> list[dict]:
-    """For each group: {"task", "family", "levels", "information"}, see `frontier.ratios` and `information`.
+    """For each group: {"task", "family", "confidence", "levels", "information"}, see `frontier.ratios`, `information`.
 
-    at: the levels; some that are reached by default.
+    at: the levels; some that are reached by default. confidence: of the bytes of one's own studies, at each level by
+    itself; None if there are none.
     """
     found = []
     for (name, family), group in groups(studies).items():
         table = ratios(dict(zip(names(group), (study.measurements() for study in group), strict=True)), at)
         worth = information(group, [row["level"] for row in table])
-        found.append({"task": name, "family": family, "levels": table, "information": worth})
+        sure = None if all(study.published for study in group) else 1 - ERROR
+        found.append({"task": name, "family": family, "confidence": sure, "levels": table, "information": worth})
     return found
 
 

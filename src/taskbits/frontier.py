@@ -1,13 +1,21 @@
 """The frontier: what a set of measurements proves about how short a program can be.
 
-Guarantees: programs are chosen by their validation scores alone, and a level counts as reached only when the
-test score of the chosen program confirms it. Pure functions; knows nothing of models, tasks or files.
+Guarantees: programs are chosen by their validation scores alone. What is claimed of the task holds with 95% confidence
+for each level by itself (`complexity`); what was seen on the test rows is a fact, of these rows only (`on_test`). Pure
+functions; knows nothing of models, tasks or files.
 """
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 
-from taskbits.study import Measurement
+import numpy as np
+from scipy import stats
+
+from taskbits import intervals
+from taskbits.study import Measurement, Score
+
+_HOPE = 0.9  # chance that a program which reaches the aim of a search can then be claimed
 
 
 def envelope(measurements: Iterable[Measurement]) -> list[Measurement]:
@@ -20,7 +28,10 @@ def envelope(measurements: Iterable[Measurement]) -> list[Measurement]:
 
 
 def rows(measurements: Iterable[Measurement]) -> list[dict]:
-    """The envelope, ready for JSON. `interval` is 95%, of test, or of validation if test is None; so is `also`."""
+    """The envelope, ready for JSON. `interval` is 95%, of test, or of validation if test is None; so is `also`.
+
+    bound: what the program scores at least on the task, with 95% confidence (`bound`).
+    """
     return [
         {
             "bytes": m.bytes,
@@ -33,24 +44,71 @@ def rows(measurements: Iterable[Measurement]) -> list[dict]:
             "test": m.test.value if m.test else None,
             "also": (m.test or m.validation).also,
             "interval": [(m.test or m.validation).low, (m.test or m.validation).high],
+            "bound": bound(m.test) if m.test else None,
             "program": f"{m.program}.tbp" if m.program else None,
         }
         for m in envelope(measurements)
     ]
 
 
+def bound(score: Score) -> float:
+    """The one-sided 95% lower bound of a test score; of a published estimate, which has none, the score itself.
+
+    Of records that hold none: Bentkus's from the mean, or the low end of the interval if that is less (corpus metrics).
+    """
+    if score.n is None:
+        return score.value
+    return min(score.low, intervals.bound_from(score.value, score.n)) if score.bound is None else score.bound
+
+
+def claims(measurements: Iterable[Measurement]) -> list[tuple[float, Measurement]]:
+    """The tested programs of the envelope, shortest first, with the highest level that each can be claimed to reach.
+
+    That is the least bound of it and of all longer ones, so the levels rise.
+    """
+    tested = [m for m in envelope(measurements) if m.test]
+    levels = list(accumulate((bound(m.test) for m in reversed(tested)), min))
+    return list(zip(reversed(levels), tested, strict=True))
+
+
 def complexity(measurements: Iterable[Measurement], level: float) -> Measurement | None:
-    """The shortest program known to score at least `level`, which bounds C(T_level | M); None if none."""
-    return next((m for m in envelope(measurements) if _confirmed(m) >= level), None)
+    """The shortest program of which it holds with 95% confidence that it scores at least `level`; None if there is none.
+
+    It bounds C(T_level | M). Fixed-sequence testing (Learn then Test, Angelopoulos et al. 2021): from the program that
+    is the best on validation, so the likeliest to pass, to ever shorter ones, until one's bound on test is below the
+    level. The order is known before test is seen, so the claim is wrong in at most 5% of studies: at this level, chosen
+    beforehand, not at all levels at once.
+    """
+    return next((m for reached, m in claims(measurements) if reached >= level), None)
+
+
+def on_test(measurements: Iterable[Measurement], level: float) -> Measurement | None:
+    """The shortest program that scores `level` on the test rows: a fact, which says less of other rows."""
+    reaching = [m for m in measurements if m.test and m.test.value >= level]
+    return min(reaching, key=lambda m: (m.bytes, m.program), default=None)
+
+
+def aim(level: float, validation: int, test: int) -> float:
+    """What to look for on so many validation rows, so that `level` can then be claimed from so many test rows.
+
+    A program that scores more can be with a chance of 90%, as 0/1 scores go, which vary the most. It lies between two
+    means of 0/1 scores. Where too few test rows can prove the level at all, only all validation rows will do.
+    """
+    if level <= 0:
+        return level
+    proving = [k for k in range(1, test + 1) if intervals.exact_bound(k, test) >= level]
+    seen = np.arange(1, validation + 1)
+    chance = stats.betabinom.sf(min(proving, default=test + 1) - 1, test, seen + 0.5, validation - seen + 0.5)
+    enough = seen[chance >= _HOPE]
+    return (int(min(enough, default=validation)) - 0.5) / validation
 
 
 def ratios(frontiers: Mapping[str, Iterable[Measurement]], levels: Iterable[float] | None = None) -> list[dict]:
     """How much longer the program for each named study is than the shortest one, level by level.
 
     A row is {"level", "note", "bytes": {name: bytes}, "ratios": {name: bytes / the shortest}}, with None
-    where a study doesn't reach the level. Without `levels`: about five round ones that at least two studies
-    reach, and for each study the low end of the interval of its best program (or its score, where no interval is
-    known), as the note then says.
+    where a study doesn't reach the level (`complexity`). Without `levels`: about five round ones that at least two
+    studies reach, and for each study the highest that it does, as the note then says.
     """
     envelopes = {name: envelope(measurements) for name, measurements in frontiers.items()}
     notes = _levels(envelopes) if levels is None else {level: "" for level in levels}
@@ -72,7 +130,7 @@ def ratios(frontiers: Mapping[str, Iterable[Measurement]], levels: Iterable[floa
 
 def spread(frontiers: Iterable[Iterable[Measurement]]) -> list[float]:
     """A few round levels, from what the shortest program of every study reaches to the best that one of any does."""
-    reached = [[_confirmed(m) for m in envelope(measurements) if m.test] for measurements in frontiers]
+    reached = [[level for level, _ in claims(measurements)] for measurements in frontiers]
     reached = [levels for levels in reached if levels]
     return round_numbers(min(levels[0] for levels in reached), max(map(max, reached))) if reached else []
 
@@ -87,24 +145,17 @@ def round_numbers(low: float, high: float) -> list[float]:
     return [round(k * step, 12) for k in range(first, last + 1)]
 
 
-def _confirmed(m: Measurement) -> float:
-    """The highest level that both scores of a program reach."""
-    return min(m.validation.value, m.test.value) if m.test else -math.inf
-
-
-def _levels(envelopes: Mapping[str, list[Measurement]]) -> dict[float, str]:
-    tested = {name: [m for m in programs if m.test] for name, programs in envelopes.items()}
-    tested = {name: programs for name, programs in tested.items() if programs}
-    if not tested:
+def _levels(frontiers: Mapping[str, Iterable[Measurement]]) -> dict[float, str]:
+    known = {name: claims(measurements) for name, measurements in frontiers.items()}
+    reached = {name: [level for level, _ in found] for name, found in known.items() if found}
+    if not reached:
         return {}
     # Below `low`, the shortest program of every study will do: nothing to compare.
-    low = min(_confirmed(programs[0]) for programs in tested.values())
-    reached = sorted(max(map(_confirmed, programs)) for programs in tested.values())
-    levels = {level: "" for level in round_numbers(low, reached[-2:][0])}
-    for name, programs in tested.items():
-        best = programs[-1].test
-        end, what = (best.value, "the best") if best.low is None else (best.low, "low end of the interval of the best")
-        level = math.floor(1000 * end) / 1000
-        if low < level <= reached[-1]:
-            levels.setdefault(level, f"{what} for {name}")
+    low = min(levels[0] for levels in reached.values())
+    highest = sorted(levels[-1] for levels in reached.values())
+    levels = {level: "" for level in round_numbers(low, highest[-2:][0])}
+    for name, found in reached.items():
+        level = math.floor(1000 * found[-1]) / 1000
+        if low < level <= highest[-1]:
+            levels.setdefault(level, f"the highest for {name}")
     return dict(sorted(levels.items()))

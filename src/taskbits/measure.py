@@ -23,7 +23,7 @@ from taskbits.confirm import confirm_in_fresh_process
 from taskbits.display import console, progress
 from taskbits.errors import UserError
 from taskbits.export import standalone
-from taskbits.frontier import envelope
+from taskbits.frontier import aim, envelope
 from taskbits.methods import ORDER, method
 from taskbits.model import Model, load_model
 from taskbits.scoring import Dominated, Scored, score
@@ -170,6 +170,10 @@ class Search:
     finished: Callable[[Measurement], None] = lambda measurement: None
     took: list[tuple[str, float]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.target is not None:  # from here on what a program must score on validation, for the claim to hold
+            self.target = aim(self.target, len(self.task.splits["validation"]), len(self.task.splits["test"]))
 
     def run(self, modules: dict[str, ModuleType]) -> UserError | None:
         """Run trials until the budget is spent or nothing is left to try; returns why settings were left out, if so."""

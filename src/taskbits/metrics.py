@@ -1,8 +1,4 @@
-"""From outputs to a score in [0, 1] with a 95% interval.
-
-Per-example metrics get a Wilson interval where every value is 0 or 1 and a bootstrap interval otherwise;
-corpus metrics (BLEU, chrF) get a bootstrap over segments.
-"""
+"""From outputs to a score in [0, 1] with a 95% interval and a lower bound (`intervals`)."""
 
 import functools
 import math
@@ -14,8 +10,8 @@ from numbers import Real
 
 import numpy as np
 import sacrebleu
-from scipy import stats
 
+from taskbits import intervals
 from taskbits.errors import UserError
 from taskbits.imports import described, load_function
 from taskbits.study import Score
@@ -23,7 +19,6 @@ from taskbits.study import Score
 OWN = tuple(
     f"python:taskbits.{name}" for name in ("tasks.gsm8k.score", "tasks.ifeval.checkers.score", "lab.checks.follows")
 )
-RESAMPLES = 1000
 _CORPUS = {"bleu": sacrebleu.BLEU, "chrf": sacrebleu.CHRF}
 _KANA, _HAN = "[\u3041-\u30ff\uff66-\uff9d]", "[\u3005-\u3007\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 _CHINESE = 0.25  # of all letters: from here on a text is Chinese or Japanese
@@ -143,14 +138,9 @@ def _is_filled(target: str) -> bool:
 
 
 def mean_score(values: np.ndarray, also: dict) -> Score:
-    """The mean of the examples' scores with its interval."""
-    if np.isin(values, (0, 1)).all():
-        interval = stats.binomtest(int(values.sum()), len(values)).proportion_ci(method="wilson")
-    elif values.min() == values.max():
-        return Score(values[0], values[0], values[0], len(values), also)
-    else:
-        interval = stats.bootstrap((values,), np.mean, rng=0, method="percentile").confidence_interval
-    return Score(float(values.mean()), float(interval.low), float(interval.high), len(values), also)
+    """The mean of the examples' scores with its interval. Raises UserError if one is not in [-1, 1]."""
+    low, high, bound = intervals.of_mean(values)
+    return Score(float(np.mean(values)), low, high, len(values), also, bound)
 
 
 def _regex(pattern: str | None) -> Callable[[str], str | None]:
@@ -199,12 +189,13 @@ def _corpus(name: str, tokenize: str | None) -> Metric:
         value = judge.corpus_score(outputs, [targets]).score / 100
         # Resampled here: sacrebleu's own interval raises TypeError when only some of the samples match anything.
         segments = np.array(judge._extract_corpus_statistics(outputs, [targets]))
-        samples = np.random.default_rng(0).integers(len(segments), size=(RESAMPLES, len(segments)))
-        resampled = [judge._compute_score_from_stats(segments[sample].sum(axis=0)).score / 100 for sample in samples]
-        low, high = np.quantile(resampled, (0.025, 0.975))
-        # sacrebleu's rounding may lead a hair over 1.
-        numbers = (min(1.0, float(number)) for number in (value, min(low, value), max(high, value)))
-        return Score(*numbers, len(outputs), _both(outputs, targets, tokenize))
+
+        def resampled(sample: np.ndarray) -> float:
+            return judge._compute_score_from_stats(segments[sample].sum(axis=0)).score / 100
+
+        low, high, bound = intervals.of_statistic(value, len(segments), resampled)
+        value = min(1.0, value)  # sacrebleu's rounding may lead a hair over 1
+        return Score(value, low, high, len(outputs), _both(outputs, targets, tokenize), bound)
 
     return Metric(score, each, is_mean=False, answers=_is_filled)
 

@@ -49,14 +49,16 @@ class Score:
     """A score in [0, 1] with its 95% interval over `n` examples.
 
     also: what is reported beside it, such as other metrics of the same outputs, or how it was computed.
-    low, high and n are None where others have published a score without them.
+    bound: the one-sided 95% lower bound of the score on all rows of this kind (`intervals`); None in older records.
+    low, high, n and bound are None where others have published a score without them.
     """
 
     value: float
-    low: float | None
-    high: float | None
+    low: float | None = field(compare=False)
+    high: float | None = field(compare=False)
     n: int | None
     also: dict[str, float | str] = field(default_factory=dict)
+    bound: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Guarantees: what the study names (models, tasks, methods) is shown as text, what
 import math
 import re
 
-from taskbits.frontier import complexity, envelope, round_numbers
+from taskbits.frontier import claims, complexity, on_test, round_numbers
 from taskbits.report import provenance
 from taskbits.report.markup import visible
 from taskbits.report.scale import label, metric, task
@@ -16,8 +16,9 @@ _MEANING = """\
 C(T_δ | M) is the length of the shortest program that, given the model M, scores at least δ on the task T. It can't be
 computed, only bounded: each row is an **upper bound**, a program that was found. A shorter one may exist. A length is
 that of a whole Python file with its decoder; the model, Python and public libraries are not counted. Each program was
-chosen by its score on validation examples, decoded from its file in a fresh process, and scored once on test. Intervals
-are 95%, of the test score."""
+chosen by its score on validation examples, decoded from its file in a fresh process, and scored once on test. That it
+reaches δ on the task holds with 95% confidence, for each level by itself (fixed-sequence testing along the frontier);
+on these test examples alone, a shorter one may score as much. Intervals are 95%, of the test score."""
 
 _AGAIN = """\
 `complexity` names the program to export; here it was {program}. Each line of `inputs.jsonl` is a JSON object with the
@@ -32,37 +33,41 @@ def make_card(study: Study) -> str:
     title = f"# Task complexity of {name} given {model}"
     found = {level: complexity(measured, level) for level in _levels(measured)}
     if not found:
-        return f"{title}\n\nNothing is known yet: no program was seen to score above 0 on test.\n"
+        return f"{title}\n\nNothing is known yet: of no program it holds with 95% confidence that it scores above 0.\n"
     level, best = max(found.items())
     lead = (
-        f"**At most {best.bytes:,} bytes** must be added to {model} before it does {name} with a score of "
-        f"{_text(f'{best.test.value:.3f}{metric(info)}')}: a program of that size exists, and this is its score on "
-        f"{best.test.n:,} test examples."
+        f"**At most {best.bytes:,} bytes** must be added to {model} before it does {name} with a score of at least "
+        f"{_text(f'{level:g}{metric(info)}')}, with 95% confidence: a program of that size exists, and "
+        f"scores {best.test.value:.3f} on {best.test.n:,} test examples."
     )
     commands, again = _commands(study, level, best), _AGAIN.format(program=_text(best.program))
-    parts = [title, lead, _table(found), _MEANING, "## To find it again", commands, again, _origin(study, measured)]
+    table, origin = _table(measured, found), _origin(study, measured)
+    parts = [title, lead, table, _MEANING, "## To find it again", commands, again, origin]
     return "\n\n".join(parts) + "\n"
 
 
 def _levels(measured: list[Measurement]) -> list[float]:
-    """Three levels that were reached: the lowest and the middle one of the round levels, and that of the best program.
+    """Three levels that can be claimed: the lowest and the middle one of the round levels, and the highest of all.
 
-    Round levels begin above what the shortest program scores, which is to add next to nothing.
+    Round levels begin above that of the shortest program, which is to add next to nothing.
     """
-    reached = [min(m.validation.value, m.test.value) for m in envelope(measured) if m.test]
+    reached = [level for level, _ in claims(measured)]
     highest = math.floor(1000 * max(reached, default=0.0)) / 1000
-    if not highest:
+    if highest <= 0:
         return []
     between = [level for level in round_numbers(reached[0], highest) if level < highest]
     return [*dict.fromkeys([*between[:1], *between[len(between) // 2 :][:1]]), highest]
 
 
-def _table(found: dict[float, Measurement]) -> str:
-    lines = ["| level δ | C(T_δ \\| M) | method | test score | 95% interval |", "|---|---|---|---|---|"]
+def _table(measured: list[Measurement], found: dict[float, Measurement]) -> str:
+    lines = [
+        "| level δ | C(T_δ \\| M), 95% confidence | method | test score | 95% interval | on these test examples |",
+        "|---|---|---|---|---|---|",
+    ]
     for level, m in found.items():
         lines.append(
             f"| {level:g} | ≤ {m.bytes:,} bytes | {_text(m.method)} | {m.test.value:.3f} "
-            f"| {m.test.low:.3f} to {m.test.high:.3f} |"
+            f"| {m.test.low:.3f} to {m.test.high:.3f} | {on_test(measured, level).bytes:,} bytes |"
         )
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""The picture of a training run: what it takes to reach a score, checkpoint by checkpoint.
+"""The picture of a training run: what it takes to reach a score (`frontier.complexity`), checkpoint by checkpoint.
 
 It tells when a model came to be able to do the task at all, and when it became easy to ask for.
 """
@@ -58,7 +58,8 @@ def _panel(figure: SubFigure, run: list[Study], levels: list[float] | None) -> N
         missing = [place for place, count in curve.items() if count is None]
         strip.plot(missing, [i] * len(missing), color=colour, marker="x", markersize=4, linewidth=0)
     _strip(strip, len(levels))
-    title = f"{task(info)}: bytes to reach a score, by checkpoint{f' ({ESTIMATE}s)' if info.get('published') else ''}"
+    how = f"{ESTIMATE}s" if info.get("published") else "with 95% confidence"
+    title = f"{task(info)}: bytes to reach a score, by checkpoint ({how})"
     strip.set_title(textwrap.fill(title, 44), loc="left")
 
     axes.set_yscale("log")

@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 
 from taskbits.errors import UserError
-from taskbits.frontier import complexity, envelope, rows
+from taskbits.frontier import bound, claims, complexity, envelope, on_test, rows
 from taskbits.report import chart, provenance
 from taskbits.report.markup import Markup, escape, h, join
 from taskbits.report.scale import FAMILIES, label, metric, task
@@ -54,18 +54,19 @@ def _answer(info: dict, measured: list[Measurement]) -> Markup:
     """What the best program proves, and what it doesn't."""
     if not measured:
         return h("p", "Nothing is known yet: no program has been measured.", class_="lead")
-    programs = envelope(measured)
-    first, best = programs[0], programs[-1]
-    score, split = (best.test, "test") if best.test else (best.validation, "validation")
+    programs, known = envelope(measured), claims(measured)
+    first, best = programs[0], known[-1][1] if known else programs[-1]
+    score, split = (best.test, "test") if known else (best.validation, "validation")
+    least = f"at least {bound(score):.3f}{metric(info)}, with 95% confidence" if known else ""
     lead = h(
         "p",
         h("strong", f"At most {best.bytes:,} bytes"),
-        f" bring it to a score of {score.value:.3f}{metric(info)}: a program of that size exists, and this is "
-        f"its score on {score.n:,} {split} examples (95% interval {score.low:.3f} to {score.high:.3f}).",
+        f" bring it to a score of {least or f'{score.value:.3f}{metric(info)}'}: a program of that size exists, and "
+        f"scores {score.value:.3f} on {score.n:,} {split} examples (95% interval {score.low:.3f} to {score.high:.3f}).",
         class_="lead",
     )
     notes = ["This is an upper bound: a shorter program may exist, but none was found here."]
-    if best.test:
+    if known:
         notes.append(
             f"The program was chosen on {best.validation.n:,} other examples, where it scores "
             f"{best.validation.value:.3f}."
@@ -74,9 +75,12 @@ def _answer(info: dict, measured: list[Measurement]) -> Markup:
         notes.append(
             "The program was chosen on these same examples and not yet scored on others: expect a little less."
         )
-    half = complexity(measured, score.value / 2)
+    level = bound(score) / 2 if known else 0
+    half = complexity(measured, level)
     if half and half is not first and half is not best:
-        notes.append(f"Half that score takes at most {half.bytes:,} bytes.")
+        seen = on_test(measured, level)
+        alone = "" if seen is half else f" (on these test examples alone, {seen.bytes:,} bytes score as much)"
+        notes.append(f"A score of {level:.3f} takes at most {half.bytes:,} bytes, with 95% confidence{alone}.")
     if first is not best:
         notes.append(
             f"The shortest program measured ({first.method}, {first.bytes:,} bytes) scores "

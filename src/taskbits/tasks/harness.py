@@ -38,6 +38,7 @@ from pathlib import Path
 
 import numpy as np
 
+from taskbits import intervals
 from taskbits.errors import UserError
 from taskbits.imports import described, hash_of
 from taskbits.metrics import Metric, Unjudged, mean_score, metric
@@ -439,9 +440,11 @@ def _aggregated(name: str, results, aggregate, is_mean: bool, rows: list[Row]) -
         total = value(found)
         if is_mean:
             return replace(mean_score(np.array(found, float) / whole, {}), value=total)
-        samples = np.random.default_rng(0).integers(len(found), size=(_RESAMPLES, len(found)))
-        low, high = np.quantile([value([found[i] for i in sample]) for sample in samples], (0.025, 0.975))
-        return Score(total, min(float(low), total), max(float(high), total), len(found), {})
+
+        def resampled(sample: np.ndarray) -> float:
+            return number([found[i] for i in sample]) / whole
+
+        return Score(total, *intervals.of_statistic(total, len(found), resampled, _RESAMPLES))
 
     return Metric(score, each, is_mean)
 
