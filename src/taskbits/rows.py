@@ -33,7 +33,7 @@ def parse_row(line: str, needed: list[str], where: str) -> Row:
     """One JSONL line as a row that has the needed fields. Raises UserError that says where it went wrong."""
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: bad JSON: {error}") from error
     if not isinstance(row, dict):
         raise UserError(f"{where}: a row must be a JSON object")

@@ -245,7 +245,7 @@ def _check_splits(splits: Splits, inputs: list[str], where: str) -> None:
 
 def _read_yaml(path: Path, spec: str) -> dict:
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
             f"unknown task {spec}: {path} can't be read; name a YAML file, a folder with task.yaml, "
