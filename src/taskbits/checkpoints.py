@@ -86,13 +86,13 @@ def measure_each(
         settings = json.dumps({"model": model, "revision": revision, "task": task, **options}, sort_keys=True)
         marker = folder / _FINISHED
         try:
-            if marker.exists() and marker.read_text() == settings:
+            if marker.exists() and marker.read_text(encoding="utf-8") == settings:
                 studies.append(Study.open(folder))
                 console.print(f"{folder}: finished before", markup=False)
                 continue
             console.print(f"{folder}:", markup=False)
             studies.append(measure(model, task, str(folder), revision=revision, **options))
-            marker.write_text(settings)
+            marker.write_text(settings, encoding="utf-8")
         except UserError as error:
             failed.setdefault(str(error), []).append(_name(model, revision))
     if not failed:

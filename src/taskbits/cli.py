@@ -28,24 +28,54 @@ TaskOption = Annotated[
     typer.Option("--task", help="gsm8k, ifeval, translation, lm-eval:NAME, lab:NAME, or a task's folder or YAML file."),
 ]
 StateOption = Annotated[str, typer.Option("--state", help="'given', or 'random': initialised from config and seed.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of a random state and of the methods.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of a random state and of the methods.")
+]
 RevisionOption = Annotated[str | None, typer.Option("--revision", help="Revision of a hub model.")]
+LimitOption = Annotated[str, typer.Option("--limit", help="Time that decoding the program may take, such as 90s.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_LIMIT = "1h"  # far more than any program that this package has made takes
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 def main() -> None:
-    """Run the command line. Bad input: one line on stderr, exit code 2."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what is reserved is freed on the way out
+    """Run the command line. Bad input: one line on stderr, exit code 2. Interrupted: one line, exit code 130.
+
+    What the encoding of stdout has no sign for is printed as an escape. If nobody reads on, this ends without a word,
+    with exit code 1.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+    # As exits: what is reserved is freed on the way out, and nothing else takes an interruption for its own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody wants it left alone
+        signal.signal(signal.SIGINT, lambda *_: sys.exit(_INTERRUPTED))
     try:
+        for word in sys.argv:
+            if any("\ud800" <= letter <= "\udfff" for letter in word):  # as Python reads bytes that are no text
+                raise UserError(f"the argument {word!r} is not in the system's encoding of file names: rename the file")
         app()
     except UserError as error:
         print(f"taskbits: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("taskbits: interrupted; what was measured is kept, and the same command goes on", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            print("taskbits: interrupted; what was measured is kept, and the same command goes on", file=sys.stderr)
+        raise
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush when Python ends
+            sys.exit(1)
+
+
+def _level(value: float | None) -> float | None:
+    """Refuse what is not a number, which is neither below nor above any limit."""
+    if value is not None and not 0 <= value <= 1:
+        raise UserError(f"{value} is not a level: those are numbers from 0 to 1")
+    return value
 
 
 @app.command()
@@ -76,7 +106,8 @@ def measure(
         str | None, typer.Option(help="Time for a study, such as 90s, 3m or 2h; the whole sweeps by default.")
     ] = None,
     target: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Look only for the shortest program that scores as much.")
+        float | None,
+        typer.Option(callback=_level, help="Look only for the shortest program that scores as much, from 0 to 1."),
     ] = None,
     seed: SeedOption = 0,
     state: StateOption = "given",
@@ -153,26 +184,34 @@ def run(
     state: StateOption = "given",
     seed: SeedOption = 0,
     revision: RevisionOption = None,
+    limit: LimitOption = _LIMIT,
 ) -> None:
     """Run a program: one JSON line out per line in."""
     from taskbits import scoring, template
+    from taskbits.measure import parse_budget
     from taskbits.model import load_model
+    from taskbits.program import Program
     from taskbits.rows import read_rows
 
-    loaded = _read_program(program)
+    loaded, seconds = Program.read(program), parse_budget(limit, "limit")
     rows = read_rows(None if input == "-" else Path(input), template.fields(loaded.frame.prompt))
-    for output in scoring.outputs(loaded, load_model(model, state, seed, revision), rows):
+    for output in scoring.outputs(loaded, load_model(model, state, seed, revision), rows, seconds):
         print(json.dumps(output))
 
 
 @app.command()
-def verify(program: Annotated[Path, typer.Argument(help="A .tbp file in a study's folder.")]) -> None:
+def verify(
+    program: Annotated[Path, typer.Argument(help="A .tbp file in a study's folder.")], limit: LimitOption = _LIMIT
+) -> None:
     """Decode a program and score it again; exit code 0 only if length and score equal the record."""
     from taskbits.confirm import check, open_parts
     from taskbits.display import progress
+    from taskbits.measure import parse_budget
+    from taskbits.program import Program
     from taskbits.study import Study
 
-    _read_program(program)
+    Program.read(program)
+    seconds = parse_budget(limit, "limit")
     study = Study.open(program.resolve().parent.parent)
     found = [m for m in study.measurements() if m.program == program.stem]
     if not found:
@@ -182,7 +221,7 @@ def verify(program: Annotated[Path, typer.Argument(help="A .tbp file in a study'
     with progress() as display:
         total = sum(len(task.splits[split]) for split in recorded)
         bar = display.add_task("scoring", total=total)
-        scores = check(study, found[0], model, task, list(recorded), lambda n: display.advance(bar, n)).scores
+        scores = check(study, found[0], model, task, list(recorded), lambda n: display.advance(bar, n), seconds).scores
     for split, wanted in recorded.items():
         print(f"{split}: {scores[split].value:.4f}, recorded {wanted.value:.4f}")
     if scores != recorded:
@@ -203,18 +242,21 @@ def export(
     state: StateOption = "given",
     seed: SeedOption = 0,
     revision: RevisionOption = None,
+    limit: LimitOption = _LIMIT,
 ) -> None:
     """Write a program as one standalone Python file, or an adapter as a PEFT folder."""
     from taskbits.confirm import open_parts
     from taskbits.export import standalone as build
+    from taskbits.measure import parse_budget
     from taskbits.model import load_model
     from taskbits.peft_export import write_peft
+    from taskbits.program import Program
     from taskbits.runners import require_model
     from taskbits.study import Study
 
     if (standalone is None) == (peft is None):
         raise UserError("name either --standalone FILE or --peft DIR")
-    loaded = _read_program(program)
+    loaded, seconds = Program.read(program), parse_budget(limit, "limit")
     if model:
         base = load_model(model, state, seed, revision)
     else:
@@ -222,7 +264,7 @@ def export(
     require_model(base, loaded)
     try:
         if peft:
-            kind = write_peft(loaded, base, peft)
+            kind = write_peft(loaded, base, peft, seconds)
             print(f"{peft}: {'a PEFT adapter' if kind == 'adapter' else 'the patched model, which no LoRA can hold'}")
         else:
             size = standalone.write_bytes(build(loaded, base.dtype))
@@ -262,7 +304,9 @@ def frontier(folder: Path, as_json: JsonOption = False) -> None:
 @app.command()
 def complexity(
     folder: Path,
-    at: Annotated[float, typer.Option("--at", min=0, max=1, help="The level that the score must reach.")],
+    at: Annotated[
+        float, typer.Option("--at", callback=_level, help="The level that the score must reach, from 0 to 1.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Read C(T_δ | M) off a study: at most how many bytes reach the level, with 95% confidence."""
@@ -368,7 +412,7 @@ def card(
         print(text, end="")
         return
     try:
-        out.write_text(text, encoding="utf-8")
+        out.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}") from error
     print(out)
@@ -507,15 +551,6 @@ def _bytes(count: int | None) -> str:
 
 def _heading(group: dict) -> str:
     return f"{group['task']}, {group['family']}" if group["family"] else group["task"]
-
-
-def _read_program(path: Path):
-    from taskbits.program import Program
-
-    try:
-        return Program.from_bytes(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}") from error
 
 
 def _print_complexity(study, at: float) -> None:

@@ -4,10 +4,14 @@
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
+
+if __name__ == "__main__":  # before what takes seconds to load: on Ctrl-C the parent says what there is to say
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import torch
 
@@ -57,8 +61,13 @@ def confirm(folder: str) -> None:
                 time.sleep(_WAIT)
 
 
-def check(study: Study, measurement: Measurement, model: Model, task: Task, splits: list[str], advance) -> Scored:
-    """Decode a measured program from its file and score it. Raises UserError if it is not what was recorded."""
+def check(
+    study: Study, measurement: Measurement, model: Model, task: Task, splits: list[str], advance, limit=None
+) -> Scored:
+    """Decode a measured program from its file and score it. Raises UserError if it is not what was recorded.
+
+    limit: seconds that decoding may take.
+    """
     try:
         content = study.path(measurement.program).read_bytes()
     except OSError as error:
@@ -66,7 +75,7 @@ def check(study: Study, measurement: Measurement, model: Model, task: Task, spli
     threads = int(measurement.versions.get("threads", 0))
     if 0 < threads <= (os.cpu_count() or 1):  # sums in another order round to other bits
         torch.set_num_threads(threads)
-    scored = score(content, model, task, splits, advance)
+    scored = score(content, model, task, splits, advance, limit=limit)
     for what, found, wanted in (
         ("length", scored.bytes, measurement.bytes),
         ("digest of the adapted model", scored.adapted, measurement.adapted),

@@ -4,6 +4,7 @@ What to try next is for `search` to say. At the end the frontier's programs go t
 from its file and scores it on test, once (`confirm`).
 """
 
+import math
 import os
 import platform
 import re
@@ -44,12 +45,12 @@ _PACKAGES = (
 )
 
 
-def parse_budget(text: str) -> float:
-    """Seconds in '90s', '3m', '2h' or '1h30m'. Raises UserError on anything else."""
+def parse_budget(text: str, what: str = "budget") -> float:
+    """Seconds in '90s', '3m', '2h' or '1h30m'. Raises UserError on anything else, with `what` it should have been."""
     parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
     seconds = sum(float(n or 0) * unit for n, unit in zip(parts.groups(), (3600, 60, 1), strict=True)) if parts else 0
-    if seconds <= 0:
-        raise UserError(f"the budget {text!r} is not a time: write 90s, 3m, 2h or 1h30m")
+    if not 0 < seconds < math.inf:
+        raise UserError(f"the {what} {text[:40]!r} is not a time: write 90s, 3m, 2h or 1h30m")
     return seconds
 
 
@@ -135,7 +136,7 @@ def _version(package: str) -> str | None:
 def _processor() -> str:
     """The processor's name, or its architecture where the system doesn't tell."""
     try:
-        named = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        named = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
     except OSError:
         named = None
     return named[1] if named else platform.processor() or platform.machine()

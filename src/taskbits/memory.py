@@ -12,7 +12,7 @@ def forget() -> None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     elif (_PROC / "clear_refs").exists():
-        (_PROC / "clear_refs").write_text("5")
+        (_PROC / "clear_refs").write_text("5", encoding="ascii")
 
 
 def peak() -> int | None:
@@ -21,5 +21,5 @@ def peak() -> int | None:
         return torch.cuda.max_memory_allocated()
     if not (_PROC / "status").exists():
         return None
-    lines = (_PROC / "status").read_text().splitlines()
+    lines = (_PROC / "status").read_text("utf-8").splitlines()
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)

@@ -18,15 +18,16 @@ from taskbits.program import Program
 _NOTHING = 1e-7  # of a change's largest singular value, for a rank to count
 
 
-def write_peft(program: Program, model: Model, folder: Path) -> str:
+def write_peft(program: Program, model: Model, folder: Path, limit: float | None = None) -> str:
     """Write the folder; returns "adapter" for `peft.PeftModel.from_pretrained`, or "model", a patched checkpoint.
 
+    limit: seconds that decoding may take.
     A checkpoint is written where the change is not of low rank or touches more than matrices and new biases.
     Raises UserError if the program changes no weight or adds a text; OSError if the folder can't be written.
     """
     before = {name: weight.detach().clone() for name, weight in model.lm.named_parameters()}
     with model.preserved():
-        prefix = runners.adapt(model, program)
+        prefix = runners.adapt(model, program, limit)
         after = {name: weight.detach().clone() for name, weight in model.lm.named_parameters()}
         changes = {
             name: weight - before.get(name, 0)

@@ -4,14 +4,18 @@
     | sections | CRC-32 of all before (4)
 
 16 bytes and a size for each section: at most 24 bytes over the sections of any program with two of them. The
-first section is the frame (JSON: runner, its settings, prompt template, limits), the others are coded payload.
-Loading is safe on any input: it runs nothing, allocates no more than the file's size, and knows every key.
+first section is the frame (JSON in UTF-8: runner, its settings, prompt template, limits), the others are coded payload.
+Loading is safe on any input: it runs nothing, takes memory in proportion to the file's size, knows every key, and lets
+through only texts that can be encoded and numbers that are finite.
 """
 
 import json
+import math
+import os
 import struct
 import zlib
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 
 from taskbits import template
 from taskbits.errors import UserError
@@ -22,7 +26,10 @@ VERSION = 1
 _HEAD = struct.Struct("<3sBB6sB")
 _MAX_SECTIONS = 8
 _MAX_VARINT = 5
+_MAX_FILE = 2**32
+_MAX_FRAME = 2**22  # bytes of its JSON: what is inlined into the standalone file, and compressed there
 _MAX_PROMPT = 65_536
+_MAX_TEXTS = {"stop": 256, "choices": 65_536}
 _MAX_NEW_TOKENS = 65_536
 
 
@@ -71,7 +78,8 @@ class Program:
             raise UserError("not a taskbits program: it does not begin with 'tbp'")
         if len(data) < _HEAD.size + 4:
             raise UserError("the program is truncated: get the file again")
-        if zlib.crc32(data[:-4]).to_bytes(4, "little") != data[-4:]:
+        _check_size(len(data))
+        if zlib.crc32(memoryview(data)[:-4]).to_bytes(4, "little") != data[-4:]:
             raise UserError("the program is truncated or altered: its checksum does not match; get the file again")
         _, version, method, fingerprint, count = _HEAD.unpack_from(data)
         if version != VERSION:
@@ -81,6 +89,22 @@ class Program:
             raise UserError(f"the program has {len(sections)} sections: one or two are known")
         frame, runner, settings, checksum = _read_head(sections[0])
         return cls(method, fingerprint, frame, runner, settings, b"".join(sections[1:]), checksum)
+
+    @classmethod
+    def read(cls, path: Path) -> "Program":
+        """The program in a file. Raises UserError if it can't be read, or as `from_bytes` does."""
+        try:
+            with path.open("rb") as file:
+                _check_size(os.fstat(file.fileno()).st_size)
+                # Of what is none, such as a device without an end, no more is read.
+                return cls.from_bytes(file.read() if file.peek(len(MAGIC)).startswith(MAGIC) else b"")
+        except OSError as error:
+            raise UserError(f"{path} can't be read: {error.strerror}") from error
+
+
+def _check_size(size: int) -> None:
+    if size > _MAX_FILE:
+        raise UserError(f"the program has {size:,} bytes: at most {_MAX_FILE:,} are allowed")
 
 
 def _varint(number: int) -> bytes:
@@ -117,10 +141,7 @@ def _sections(data: bytes, count: int) -> list[bytes]:
 
 
 def _read_head(section: bytes) -> tuple[Frame, str, dict, int | None]:
-    try:
-        head = json.loads(section)
-    except (ValueError, RecursionError) as error:
-        raise UserError("the program's frame is not JSON") from error
+    head = _read_json(section)
     known = {
         "prompt": (str,),
         "stop": (list,),
@@ -136,16 +157,40 @@ def _read_head(section: bytes) -> tuple[Frame, str, dict, int | None]:
         raise UserError("the program's frame has an unknown key or a value of a wrong type")
     settings = head.pop("settings", {})
     runner, checksum = head.pop("runner", None), head.pop("checksum", None)
-    if not all(isinstance(value, int | float | str) for value in settings.values()):
-        raise UserError("the program's settings must be numbers and texts")
+    if not all(map(_is_plain, settings.values())):
+        raise UserError("the program's settings must be numbers, neither infinite nor too large, and texts")
     choices = head.get("choices", [])
     texts = [*head.get("stop", []), *([choices] if isinstance(choices, str) else choices)]
     if "prompt" not in head or runner is None or not all(isinstance(text, str) and text for text in texts):
         raise UserError("the program's frame lacks its prompt or runner, or has an empty text")
     if head.get("choose", CHOOSE[0]) not in CHOOSE:
         raise UserError("the program's frame has an unknown way to choose")
-    if len(head["prompt"]) > _MAX_PROMPT or not 1 <= head.get("max_new_tokens", 1) <= _MAX_NEW_TOKENS:
-        raise UserError("the program's frame has a prompt or a limit that is too large")
+    few = all(isinstance(head.get(key, []), str) or len(head.get(key, [])) <= most for key, most in _MAX_TEXTS.items())
+    if not few or len(head["prompt"]) > _MAX_PROMPT or not 1 <= head.get("max_new_tokens", 1) <= _MAX_NEW_TOKENS:
+        raise UserError("the program's frame has a prompt, a limit or a number of texts that is too large")
     template.fields(head["prompt"])
     head = {key: tuple(value) if isinstance(value, list) else value for key, value in head.items()}
     return Frame(**head), runner, settings, checksum
+
+
+def _read_json(section: bytes):
+    """What the frame's JSON stands for. Raises UserError if it is none, or holds what can't be written again."""
+
+    def once(pairs: list[tuple]) -> dict:
+        if len(found := dict(pairs)) < len(pairs):
+            raise ValueError("a key that stands twice")
+        return found
+
+    if len(section) > _MAX_FRAME:
+        raise UserError(f"the program's frame has {len(section):,} bytes: at most {_MAX_FRAME:,} are allowed")
+    try:
+        head = json.loads(section.decode(), object_pairs_hook=once)
+        json.dumps(head, ensure_ascii=False).encode()  # of a lone surrogate there is no UTF-8
+    except (ValueError, RecursionError) as error:
+        raise UserError("the program's frame is not JSON in UTF-8") from error
+    return head
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a setting is a text, or a number that is finite and, if whole, of 64 bits."""
+    return type(value) is str or type(value) in (int, float) and -(2**63) <= value < 2**63 and math.isfinite(value)

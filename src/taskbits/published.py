@@ -220,8 +220,9 @@ def _write(folder: Path, task: _Task, model: str, found: list[Measurement]) -> S
         raise UserError(f"{path} holds a study of programs: name another --out")
     try:
         path.mkdir(parents=True, exist_ok=True)
-        (path / "measurements.jsonl").write_text("".join(json.dumps(asdict(m)) + "\n" for m in found))
-        (path / "study.json").write_text(json.dumps(info, indent=1))
+        lines = "".join(json.dumps(asdict(m)) + "\n" for m in found)
+        (path / "measurements.jsonl").write_text(lines, encoding="utf-8")
+        (path / "study.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write to {path}: {error.strerror}: name another --out") from error
     return Study.open(path)

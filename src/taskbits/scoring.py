@@ -43,16 +43,17 @@ def score(
     splits: list[str],
     advance: Advance = lambda n: None,
     rival: np.ndarray | None = None,
+    limit: float | None = None,
 ) -> Scored:
     """Score a `.tbp` file's content on the named splits. The model is left as it was.
 
     rival: the scores of another program on the rows of the one split. Raises Dominated once the program is seen not to
-    beat it (`racing`), where a score is a mean over rows.
+    beat it (`racing`), where a score is a mean over rows. limit: seconds that decoding may take.
     Raises UserError if the program is damaged, for another model, or an input is too long for it.
     """
     program = Program.from_bytes(content)
     with model.preserved():
-        prefix = runners.adapt(model, program)
+        prefix = runners.adapt(model, program, limit)
         adapted = runners.digest(model, prefix)
         if rival is None or not task.is_mean:
             written = {split: predict(model, program.frame, task.splits[split], prefix, advance) for split in splits}
@@ -86,7 +87,7 @@ def _race(
     return [text for _, text in sorted(zip(order, written, strict=True))]
 
 
-def outputs(program: Program, model: Model, rows: list[Row]) -> list[str]:
-    """The program's output for each row. The model is left as it was."""
+def outputs(program: Program, model: Model, rows: list[Row], limit: float | None = None) -> list[str]:
+    """The program's output for each row. The model is left as it was. limit: seconds that decoding may take."""
     with model.preserved():
-        return predict(model, program.frame, rows, runners.adapt(model, program))
+        return predict(model, program.frame, rows, runners.adapt(model, program, limit))

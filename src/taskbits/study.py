@@ -156,7 +156,7 @@ class Study:
         """Open an existing study. Raises UserError if there is none in `folder`."""
         path = Path(folder) / "study.json"
         try:
-            info = json.loads(path.read_text())
+            info = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"no study in {folder}: make one with 'taskbits measure --out {folder}'") from error
         return cls(Path(folder), info)
@@ -305,8 +305,12 @@ class Study:
     def outputs(self, program: str, split: str) -> list[str] | None:
         """What the program with this hash wrote for each row of the split; None if that was not kept."""
         with suppress(FileNotFoundError):
-            lines = self._files.read(_outputs_name(program, split)).decode().splitlines()
-            return [json.loads(line) for line in lines]
+            content = self._files.read(_outputs_name(program, split))
+            try:
+                return [json.loads(line) for line in content.decode().splitlines()]
+            except (ValueError, RecursionError) as error:
+                name = f"{self._files.place}/{_outputs_name(program, split)}"
+                raise UserError(f"{name} does not hold a text a line: remove it, or get it again") from error
         return None
 
     def _write_outputs(self, program: str, split: str, outputs: list[str]) -> None:
@@ -455,7 +459,7 @@ def _machine() -> str:
     """A name for everything in which a process id means the same process: a host, or a container on it."""
     parts = [socket.gethostname()]
     with suppress(OSError):  # only Linux has these
-        parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip(), os.readlink("/proc/self/ns/pid")]
     return " ".join(parts)
 
 

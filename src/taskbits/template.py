@@ -13,10 +13,10 @@ def fields(template: str) -> list[str]:
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as error:
-        raise UserError(f"bad template {template!r}: {error}") from error
+        raise UserError(f"bad template {template[:200]!r}: {error}") from error
     names = [name for _, name, _, _ in parts if name is not None]
     if any(spec or conversion for _, _, spec, conversion in parts) or not all(n.isidentifier() for n in names):
-        raise UserError(f"bad template {template!r}: only {{field}} is allowed between braces")
+        raise UserError(f"bad template {template[:200]!r}: only {{field}} is allowed between braces")
     return names
 
 

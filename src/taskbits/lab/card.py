@@ -81,10 +81,11 @@ def write_card(path: Path, model, batch: int, length: int, pretrain, posttrain) 
             python=platform.python_version(),
             scores=SCORES,
             **versions,
-        )
+        ),
+        encoding="utf-8",
     )
 
 
 def write_scores(path: Path, table: str) -> None:
     """Put the table under the card's last heading."""
-    path.write_text(path.read_text().partition(SCORES)[0] + f"{SCORES}\n\n{table}")
+    path.write_text(path.read_text(encoding="utf-8").partition(SCORES)[0] + f"{SCORES}\n\n{table}", encoding="utf-8")

@@ -43,8 +43,8 @@ def write_tasks(folder: Path) -> None:
                 row = make(rng, split)
                 rows.setdefault(row["question"], row)
             lines = "".join(json.dumps(row) + "\n" for row in rows.values())
-            (folder / name / f"{split}.jsonl").write_text(lines)
+            (folder / name / f"{split}.jsonl").write_text(lines, encoding="utf-8")
         frame = {"name": f"lab:{name}"} | {split: f"{split}.jsonl" for split in SIZES}
         frame |= {"prompt": CHAT, "target": " {answer}", "stop": ["\n"]} | settings
         lines = "".join(f"{key}: {json.dumps(value)}\n" for key, value in frame.items())
-        (folder / name / "task.yaml").write_text(lines)
+        (folder / name / "task.yaml").write_text(lines, encoding="utf-8")

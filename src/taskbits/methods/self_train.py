@@ -57,7 +57,8 @@ def form(model, task) -> str:
 
 def pattern(prompt: str, frame: Frame) -> str:
     """A regular expression for a whole example: the prompt's own text, anything in its fields, an output, a stop."""
-    form = ".+".join(map(re.escape, template.texts(prompt)))
+    begin, *others = map(re.escape, template.texts(prompt))
+    form = ".+".join([begin, *filter(None, others[:-1]), *others[-1:]])  # fields side by side are one
     if frame.choices and not isinstance(frame.choices, str):
         return f"{form}(?:{'|'.join(map(re.escape, frame.choices))})"
     return f"{form}.+{re.escape(frame.stop[0]) if frame.stop else ''}"

@@ -34,7 +34,7 @@ def write_records(studies: list[Study], path: Path) -> None:
                 f"| {test.low:.3f} to {test.high:.3f} | {bound(test):.3f} | {on_test(measured, level).bytes:,} |"
             )
     try:
-        path.write_text("\n".join(lines) + "\n")
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 

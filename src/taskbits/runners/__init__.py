@@ -6,7 +6,8 @@ A runner is a module with
     adapt(pipe, data, **settings) -> str   decode `data`, an array of words, into the model of the text-generation
                                            pipeline, in place; returns the text that goes before every prompt, or
                                            a pair of it and whatever else was decoded, for the checksum
-    check(model, data, **settings) -> None raise UserError unless `adapt` is safe on these values
+    check(model, data, **settings)         raise UserError unless `adapt` is safe on these values; may return settings
+                                           that stand for the same and take less time
 
 A program names one runner or some: in `coded+train` the second's parameter `text` is what the first returns, and the
 program's settings are those of both.
@@ -20,11 +21,13 @@ import hashlib
 import importlib
 import inspect
 import json
-import math
+import time
 import zlib
+from contextlib import nullcontext
 from types import ModuleType
 
 import numpy
+from torch.overrides import TorchFunctionMode
 
 from taskbits.errors import UserError
 from taskbits.model import Model, weights_digest
@@ -49,14 +52,14 @@ NAMES = (
     "norms",
 )
 _MAX_STAGES = 3
-# What decoding raises on values that make no sense; AssertionError is constriction's.
-_FAILURES = (ValueError, TypeError, ArithmeticError, RuntimeError, AssertionError)
+_MAX_STEP = 2.0**16
+_MAX_SPREAD = 2.0**32  # as of its inverse: far from where constriction's arithmetic ends
 
 
 def runner(name: str) -> ModuleType:
     """The runner's module. Raises UserError if there is none of that name."""
     if name not in NAMES:
-        raise UserError(f"the program needs the unknown runner {name!r}: known are {', '.join(NAMES)}")
+        raise UserError(f"the program needs the unknown runner {name[:40]!r}: known are {', '.join(NAMES)}")
     return importlib.import_module(f"taskbits.runners.{name}")
 
 
@@ -72,11 +75,14 @@ def require_model(model: Model, program: Program) -> None:
 
 def stages(name: str, settings: dict) -> list[tuple[ModuleType, dict]]:
     """The runners that a program names, each with its own settings. Raises UserError if they don't fit it."""
-    modules = [runner(part) for part in name.split("+")]
+    names = name.split("+")
+    if len(names) > _MAX_STAGES:
+        raise UserError(f"the program has {len(names):,} runners: at most {_MAX_STAGES} are allowed")
+    modules = [runner(part) for part in names]
     parameters = [set(inspect.signature(module.adapt).parameters) - {"pipe", "data"} for module in modules]
     parameters = [parameters[0], *(names - {"text"} for names in parameters[1:])]
     expected = sorted(set().union(*parameters))
-    if len(modules) > _MAX_STAGES or sorted(settings) != expected:
+    if sorted(settings) != expected:
         raise UserError(f"the program's settings do not fit the runner {name}: it takes {expected}")
     return [
         (module, {key: settings[key] for key in settings if key in names})
@@ -84,14 +90,14 @@ def stages(name: str, settings: dict) -> list[tuple[ModuleType, dict]]:
     ]
 
 
-def adapt(model: Model, program: Program) -> str:
+def adapt(model: Model, program: Program, limit: float | None = None) -> str:
     """Decode the program into the model (in place) and return the text that goes before every prompt.
 
-    Raises UserError if the program is for another model, its values make no sense, or the texts that it decodes to
-    are not those that its maker wrote.
+    limit: seconds that it may take. Raises UserError if the program is for another model, its values make no sense,
+    the texts that it decodes to are not those that its maker wrote, or the time is over.
     """
     require_model(model, program)
-    decoded = results(model, program)
+    decoded = results(model, program, limit)
     if program.checksum is not None and checksum(decoded) != program.checksum:
         raise UserError(
             "the program decodes to another text here than where it was made: the model's numbers differ on this "
@@ -100,8 +106,11 @@ def adapt(model: Model, program: Program) -> str:
     return _text(decoded[-1])
 
 
-def results(model: Model, program: Program) -> list:
-    """What each of the program's runners returns, the model changed in place. Raises UserError on senseless values."""
+def results(model: Model, program: Program, limit: float | None = None) -> list:
+    """What each of the program's runners returns, the model changed in place. limit: seconds that it may take.
+
+    Raises UserError on senseless values, what comes of them included, or if the time is over.
+    """
     found = stages(program.runner, program.settings)
     word = found[0][0].WORD
     short = -len(program.payload) % numpy.dtype(word or "u1").itemsize
@@ -109,18 +118,39 @@ def results(model: Model, program: Program) -> list:
     require(not short or word.startswith(">"), "the payload is not a whole number of words")
     data = program.payload + bytes(short)
     decoded: list = []
-    for module, settings in found:
-        given = dict(settings)
-        if decoded and "text" in inspect.signature(module.adapt).parameters:
-            given["text"] = _text(decoded[-1])
-        words = numpy.frombuffer(b"" if decoded else data, module.WORD or "u1")
-        try:
-            module.check(model, words, **given)
-            decoded.append(module.adapt(model.pipe, words, **given))
-        except _FAILURES as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(f"the program's payload can't be decoded: {reason}") from error
+    with _Deadline(limit) if limit else nullcontext():
+        for module, settings in found:
+            given = dict(settings)
+            if decoded and "text" in inspect.signature(module.adapt).parameters:
+                given["text"] = _text(decoded[-1])
+            words = numpy.frombuffer(b"" if decoded else data, module.WORD or "u1")
+            try:
+                given |= module.check(model, words, **given) or {}
+                decoded.append(module.adapt(model.pipe, words, **given))
+            except UserError:
+                raise
+            except BaseException as error:
+                # Whatever values that make no sense lead to; constriction's panics are no Exceptions.
+                if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                    raise
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise UserError(f"the program's payload can't be decoded: {reason}") from error
+        finite = all(weight.isfinite().all() for weight in model.lm.parameters())
+        require(finite, "what it makes of the weights are no finite numbers")
     return decoded
+
+
+class _Deadline(TorchFunctionMode):
+    """Inside, every function of torch raises UserError once `seconds` are over: all that takes long calls many."""
+
+    def __init__(self, seconds: float):
+        super().__init__()
+        self._seconds, self._end = seconds, time.monotonic() + seconds
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if time.monotonic() > self._end:
+            raise UserError(f"decoding the program takes more than {self._seconds:g} s: allow it more with --limit")
+        return function(*args, **(kwargs or {}))
 
 
 def _text(result: str | tuple) -> str:
@@ -153,4 +183,10 @@ def check_matrices(model: Model, target: object) -> None:
 def check_numbers(step: float, spread: float, bound: int) -> None:
     """Refuse a distribution of whole numbers, or a step between them, that makes no sense."""
     require(type(bound) is int and 0 < bound < 2**20, "bound")
-    require(all(math.isfinite(x) and x > 0 for x in (step, spread)), "step or spread")
+    require(type(step) in (int, float) and 0 < step < _MAX_STEP, "step")
+    require(type(spread) in (int, float) and 1 / _MAX_SPREAD < spread < _MAX_SPREAD, "spread")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that not every generator takes."""
+    require(type(seed) is int and 0 <= seed < 2**32, "seed")

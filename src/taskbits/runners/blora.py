@@ -30,4 +30,4 @@ def adapt(pipe, data, target, rank):
 
 def check(model, data, target, rank):
     check_matrices(model, target)
-    require(type(rank) is int and 0 < rank <= 4096, "rank")
+    require(type(rank) is int and 0 < rank <= 256, "rank")

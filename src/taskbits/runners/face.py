@@ -1,12 +1,13 @@
 """The face of every standalone file: `python FILE --model M --input IN`, JSON rows in, one JSON text a line out.
 
 These functions are not called: `taskbits export` joins their bodies around the body of a runner's `adapt`, with
-the parameters in capitals replaced by the program's own values. M is a hub id or a folder; IN may be `-`. The payload
-stands at the very beginning of the file.
+the parameters in capitals replaced by the program's own values. M is a hub id or a folder; IN may be `-`, and is UTF-8
+whatever the system's locale, with or without a byte-order mark (as bytes, which JSON's decoder takes); blank lines are
+skipped. The payload stands at the very beginning of the file.
 
 A model in float64 computes on the CPU: there it gives the same on any machine, and some accelerators (MPS) have no such
-numbers. But a program that draws from a device's own generator runs on the GPU, if there is one. A model
-in float32 goes to the accelerators that there are; what does not fit on one is split (needs accelerate).
+numbers. But a program that draws from a device's own generator runs on the GPU, if there is one. A model in float32
+goes to the accelerators that there are; what does not fit on one is split (needs accelerate).
 """
 
 import fileinput
@@ -31,7 +32,7 @@ def load(DTYPE, DOUBLE, DRAWS, WORD):
 
 
 def generate(pipe, path, prefix, PROMPT, STOP, MAX_NEW_TOKENS, CHAT):
-    for line in fileinput.input(path):
+    for line in filter(bytes.strip, fileinput.input(path, mode="rb")):
         prompt = prefix + PROMPT % json.loads(line)
         if CHAT:
             turns = [{"role": "user", "content": prompt}]
@@ -44,7 +45,7 @@ def generate(pipe, path, prefix, PROMPT, STOP, MAX_NEW_TOKENS, CHAT):
 
 
 def choose(pipe, path, prefix, PROMPT, CHOICES, FIELD, PER_CHARACTER, CONDITIONAL, CHAT):
-    for line in fileinput.input(path):
+    for line in filter(bytes.strip, fileinput.input(path, mode="rb")):
         row = json.loads(line)
         prompt = prefix + PROMPT % row
         if CHAT:

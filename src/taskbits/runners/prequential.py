@@ -51,6 +51,7 @@ def check(model, data, end, rows, length, batches, epochs, rate, heat):
     require(type(end) is int and 0 <= end < model.lm.config.get_text_config().vocab_size, "end token")
     require(type(length) is int and 0 < length < model.context, "a row is longer than the model's context")
     require(all(type(n) is int and n > 0 for n in (rows, batches, epochs)), "a count is not positive")
-    require(rows <= 256 and rows * batches <= 2**16 and batches * epochs <= 2**16, "too many rows or epochs")
+    require(rows <= 256 and rows * length <= 2**16, "a batch is too large")
+    require(rows * batches <= 2**16 and batches * epochs <= 2**16, "too many rows or epochs")
     require(type(rate) is float and 0 < rate < 1, "learning rate")
     require(type(heat) in (int, float) and 0 < heat < 100, "heat")

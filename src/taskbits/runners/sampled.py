@@ -5,7 +5,7 @@ The random numbers are those of the device's own generator: a seed that was foun
 
 import transformers
 
-from taskbits.runners import require
+from taskbits.runners import check_seed, require
 
 WORD = ""
 
@@ -17,6 +17,7 @@ def adapt(pipe, data, stem, seed, count):
 
 def check(model, data, stem, seed, count):
     require(not len(data), "a sampled text has no payload")
-    require(type(seed) is int and 0 <= seed < 2**32, "seed")
+    check_seed(seed)
     require(type(stem) is str, "stem")
-    require(type(count) is int and len(model.tokenizer(stem).input_ids) + count < model.context, "count of tokens")
+    require(type(count) is int and count > 0, "count of tokens")
+    require(len(model.tokenizer(stem).input_ids) + count < model.context, "the text is longer than the model's context")

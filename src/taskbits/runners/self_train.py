@@ -11,9 +11,12 @@ import re
 import torch
 import transformers
 
-from taskbits.runners import require
+from taskbits.runners import check_seed, require
 
 WORD = ""
+# Of a pattern: texts as `re.escape` writes them, with `.+` between; at the end perhaps one of several.
+_LETTER = r"(?:[^\\.^$*+?{}\[\]|()]|\\\W)"
+_FORM = re.compile(rf"{_LETTER}*(?:\.\+{_LETTER}+)*(?:\.\+)?(?:\(\?:{_LETTER}*(?:\|{_LETTER}*)*\))?")
 
 
 def adapt(pipe, data, stem, cut, pattern, seed, rounds, number, count, pace):
@@ -37,14 +40,29 @@ def adapt(pipe, data, stem, cut, pattern, seed, rounds, number, count, pace):
 
 def check(model, data, stem, cut, pattern, seed, rounds, number, count, pace):
     require(type(stem) is str and type(cut) is str and cut != "", "stem or cut")
-    require(type(pattern) is str and len(pattern) < 2000, "pattern")
-    # A pattern from a stranger must not run for hours: nothing repeated within what is repeated, few repetitions.
-    require(not re.search(r"\)[*+{?]", pattern) and len(re.findall(r"[*+{]", pattern)) <= 6, "pattern is too costly")
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        require(False, f"pattern: {error}")
-    require(type(seed) is int and 0 <= seed < 2**32, "seed")
+    longest = max(len(model.tokenizer(text).input_ids) for text in (stem, cut))
+    require(longest <= model.context, "stem or cut is longer than the model's context")
+    check_seed(seed)
     require(all(type(n) is int and n > 0 for n in (rounds, number, count)), "a count is not positive")
-    require(rounds <= 256 and number <= 1024 and count <= 1024, "too many rounds or texts")
+    require(rounds <= 256 and count <= 1024 and number * count <= 2**16, "too many rounds or texts")
     require(type(pace) is float and 0 < pace < 1, "learning rate")
+    require(type(pattern) is str and len(pattern) < 2000 and pattern.count(".+") <= 16, "pattern is too long")
+    require(_FORM.fullmatch(pattern) is not None, "pattern is more than texts with .+ between, and then one of several")
+    return {"pattern": bounded(pattern)}
+
+
+def bounded(pattern: str) -> str:
+    """A pattern that finds the same as one of `_FORM`, in time that grows with the square of a text's length.
+
+    Plain backtracking tries all ways to divide a line, as many as its length to the power of the repetitions. Here a
+    look ahead comes before each repetition: does the rest match at all? One way is enough to know, each text where it
+    first stands, since that leaves the most for those behind it; so nothing is ever taken back.
+    """
+    pieces = [""]
+    for token in re.findall(r"\\.|\.\+|.", pattern, re.DOTALL):
+        if token == ".+":
+            pieces.append("")
+        else:
+            pieces[-1] += token
+    looks = ["".join(f"(?>.+?{piece})" for piece in pieces[at:]) for at in range(len(pieces))]
+    return pieces[0] + "".join(f"(?={looks[at]}).+{pieces[at]}" for at in range(1, len(pieces)))

@@ -21,6 +21,7 @@ def adapt(pipe, data, text, between, ending, epochs, rate):
 
 
 def check(model, data, text, between, ending, epochs, rate):
+    require(type(text) is str, "text")
     require(type(between) is str and between != "", "what stands between rows")
     require(type(ending) is str, "what ends a row")
     rows = text.split(between)
