@@ -62,7 +62,7 @@ def per_example(judge: Callable[[str, str, dict], float | dict]) -> Metric:
 
     def values(found):
         scores = np.array([float(next(iter(one.values()))) for one in found])
-        if ((scores < 0) | (scores > 1)).any():
+        if not ((scores >= 0) & (scores <= 1)).all():  # not so of NaN either
             raise UserError("the metric gave a value outside [0, 1]: rescale it")
         return scores
 
