@@ -85,7 +85,7 @@ def test_importing_again_replaces_what_was_imported(folder, tmp_path):
 
 
 def test_a_study_of_programs_is_not_overwritten(tmp_path):
-    Study.create(tmp_path / "out" / "gsm8k" / "smollm3", {"name": "mine", "storage": None})
+    Study.create(tmp_path / "out" / "gsm8k" / "smollm3", {"name": "mine", "model": "m", "task": "t", "storage": None})
     with pytest.raises(UserError, match="a study of programs"):
         import_paper(write(tmp_path / "runs.jsonl", RUNS), tmp_path / "out")
 

@@ -17,7 +17,7 @@ from taskbits.measure import measure, parse_budget
 from taskbits.methods import method
 from taskbits.study import Score, Study
 
-INFO = {"name": "a study", "storage": None}
+INFO = {"name": "a study", "model": "m", "task": "t", "storage": None}
 
 
 def finish(trial, size, value):

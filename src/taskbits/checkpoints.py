@@ -9,9 +9,9 @@ import json
 import re
 from pathlib import Path
 
-from taskbits.display import console
+from taskbits.display import warn
 from taskbits.errors import UserError
-from taskbits.study import Study
+from taskbits.study import Study, in_short
 
 _FINISHED = "finished.json"
 _STEP = re.compile(
@@ -87,14 +87,15 @@ def measure_each(
         marker = folder / _FINISHED
         try:
             if marker.exists() and marker.read_text(encoding="utf-8") == settings:
-                studies.append(Study.open(folder))
-                console.print(f"{folder}: finished before", markup=False)
+                elsewhere = bool(options.get("storage") or options.get("files"))
+                studies.append(Study.open(folder, trust=elsewhere))
+                warn(f"{folder}: finished before", style="none")
                 continue
-            console.print(f"{folder}:", markup=False)
+            warn(f"{folder}:", style="none")
             studies.append(measure(model, task, str(folder), revision=revision, **options))
             marker.write_text(settings, encoding="utf-8")
-        except UserError as error:
-            failed.setdefault(str(error), []).append(_name(model, revision))
+        except Exception as error:
+            failed.setdefault(in_short(error), []).append(_name(model, revision))
     if not failed:
         return studies, None
     reasons = "; ".join(f"{', '.join(which)}: {reason}" for reason, which in failed.items())

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from taskbits.display import console as notes
+from taskbits.display import warn
 from taskbits.errors import UserError
 
 app = typer.Typer(
@@ -34,6 +35,9 @@ SeedOption = Annotated[
 RevisionOption = Annotated[str | None, typer.Option("--revision", help="Revision of a hub model.")]
 LimitOption = Annotated[str, typer.Option("--limit", help="Time that decoding the program may take, such as 90s.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Open the database and the files that a study names outside of its folder.")
+]
 
 _LIMIT = "1h"  # far more than any program that this package has made takes
 _INTERRUPTED = 128 + signal.SIGINT
@@ -48,7 +52,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
     # As exits: what is reserved is freed on the way out, and nothing else takes an interruption for its own.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:  # as by nohup
+            signal.signal(number, lambda got, _: sys.exit(128 + got))
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody wants it left alone
         signal.signal(signal.SIGINT, lambda *_: sys.exit(_INTERRUPTED))
     try:
@@ -126,6 +133,9 @@ def measure(
     files: Annotated[
         str | None, typer.Option(help="Folder or fsspec URL where programs go; the study's folder by default.")
     ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try again what failed, killed its workers or could not be confirmed.")
+    ] = False,
 ) -> None:
     """Find programs for a model and a task, score them, and keep every one."""
     from taskbits.checkpoints import measure_each
@@ -142,9 +152,10 @@ def measure(
         "data": data,
         "chat": chat,
         "race": race,
-        "target": target,
+        "target": _level(target, "--target"),
         "storage": storage,
         "files": files,
+        **({"retry": True} if retry else {}),
     }
     if len(models) * len(revisions) == 1:
         study = run(models[0], task, out, revision=revisions[0], **options)
@@ -201,7 +212,12 @@ def run(
 
 @app.command()
 def verify(
-    program: Annotated[Path, typer.Argument(help="A .tbp file in a study's folder.")], limit: LimitOption = _LIMIT
+    program: Annotated[Path, typer.Argument(help="A .tbp file in a study's folder.")],
+    limit: LimitOption = _LIMIT,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Run the code of the study's task; open what it names outside of its folder."),
+    ] = False,
 ) -> None:
     """Decode a program and score it again; exit code 0 only if length and score equal the record."""
     from taskbits.confirm import check, open_parts
@@ -212,12 +228,12 @@ def verify(
 
     Program.read(program)
     seconds = parse_budget(limit, "limit")
-    study = Study.open(program.resolve().parent.parent)
+    study = Study.open(program.resolve().parent.parent, trust)
     found = [m for m in study.measurements() if m.program == program.stem]
     if not found:
         raise UserError(f"{program}: the study in {study.folder} has no record of it")
     recorded = {"validation": found[0].validation, **({"test": found[0].test} if found[0].test else {})}
-    model, task = open_parts(study)
+    model, task = open_parts(study, code=trust)
     with progress() as display:
         total = sum(len(task.splits[split]) for split in recorded)
         bar = display.add_task("scoring", total=total)
@@ -245,7 +261,7 @@ def export(
     limit: LimitOption = _LIMIT,
 ) -> None:
     """Write a program as one standalone Python file, or an adapter as a PEFT folder."""
-    from taskbits.confirm import open_parts
+    from taskbits.confirm import open_model
     from taskbits.export import standalone as build
     from taskbits.measure import parse_budget
     from taskbits.model import load_model
@@ -260,7 +276,7 @@ def export(
     if model:
         base = load_model(model, state, seed, revision)
     else:
-        base, _ = open_parts(Study.open(program.resolve().parent.parent))
+        base = open_model(Study.open(program.resolve().parent.parent))
     require_model(base, loaded)
     try:
         if peft:
@@ -289,16 +305,19 @@ def save_model(
 
 
 @app.command()
-def frontier(folder: Path, as_json: JsonOption = False) -> None:
+def frontier(folder: Path, as_json: JsonOption = False, trust: TrustOption = False) -> None:
     """Print the frontier of a study: the shortest program for each score."""
     from taskbits.frontier import rows
     from taskbits.study import Study
 
-    study = Study.open(folder)
+    study = Study.open(folder, trust)
     if as_json:
         print(json.dumps(rows(study.measurements())))
     else:
         _print_frontier(study)
+    for m in study.measurements():
+        if m.unconfirmed is not None:
+            warn(f"{m.method} {m.program}, {m.bytes:,} bytes: not confirmed: {m.unconfirmed}")
 
 
 @app.command()
@@ -308,6 +327,7 @@ def complexity(
         float, typer.Option("--at", callback=_level, help="The level that the score must reach, from 0 to 1.")
     ],
     as_json: JsonOption = False,
+    trust: TrustOption = False,
 ) -> None:
     """Read C(T_δ | M) off a study: at most how many bytes reach the level, with 95% confidence."""
     from dataclasses import asdict
@@ -316,7 +336,8 @@ def complexity(
     from taskbits.frontier import complexity as read_off
     from taskbits.study import Study
 
-    study = Study.open(folder)
+    _level(at, "--at")
+    study = Study.open(folder, trust)
     if as_json:
         found, seen = (choose(study.measurements(), at) for choose in (read_off, on_test))
 
@@ -338,6 +359,7 @@ def compare(
     published: Annotated[bool, typer.Option("--published", help="Beside published estimates, or these alone.")] = False,
     imports: Annotated[Path, typer.Option(help="Folder that published runs were imported to.")] = Path("published"),
     as_json: JsonOption = False,
+    trust: TrustOption = False,
 ) -> None:
     """Draw the frontiers of several studies, and what each checkpoint of a run needs; print bytes at several levels."""
     from taskbits.checkpoints import runs
@@ -346,7 +368,7 @@ def compare(
 
     if not folders and not published:
         raise UserError("nothing to compare: name folders of studies, or --published")
-    studies = [Study.open(folder) for folder in folders or []]
+    studies = [Study.open(folder, trust) for folder in folders or []]
     estimates = open_published(imports) if published else []
     _compare(studies, runs(studies), picture, _levels(at), estimates, as_json)
 
@@ -373,23 +395,24 @@ def import_(
 def records(
     folders: list[Path],
     out: Annotated[Path, typer.Option("--out", help="Markdown file to write.")] = Path("records.md"),
+    trust: TrustOption = False,
 ) -> None:
     """Write the shortest verified program for each task, model and level of several studies, as a table."""
     from taskbits.report.records import write_records
     from taskbits.study import Study
 
-    write_records([Study.open(folder).require_programs() for folder in folders], out)
+    write_records([Study.open(folder, trust).require_programs() for folder in folders], out)
     print(out)
 
 
 @app.command()
-def report(folder: Path) -> None:
+def report(folder: Path, trust: TrustOption = False) -> None:
     """Write the study's report: one HTML page, and its frontier as a picture in PNG and SVG."""
     from taskbits.report.figure import draw_frontier
     from taskbits.report.page import write_page
     from taskbits.study import Study
 
-    study = Study.open(folder).require_programs()
+    study = Study.open(folder, trust).require_programs()
     page, pictures = folder / "report.html", [folder / "frontier.png", folder / "frontier.svg"]
     write_page(study, page)
     print(f"report: {page}")
@@ -402,12 +425,13 @@ def report(folder: Path) -> None:
 def card(
     folder: Path,
     out: Annotated[Path | None, typer.Option("--out", help="Markdown file to write; printed by default.")] = None,
+    trust: TrustOption = False,
 ) -> None:
     """Write a card for a model's page: what was found at three levels, and how to find it again."""
     from taskbits.report.card import make_card
     from taskbits.study import Study
 
-    text = make_card(Study.open(folder).require_programs())
+    text = make_card(Study.open(folder, trust).require_programs())
     if out is None:
         print(text, end="")
         return
@@ -420,6 +444,13 @@ def card(
 
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _level(level: float | None, option: str) -> float | None:
+    """The level. Raises UserError if it is none: "nan" is a number, too."""
+    if level is not None and not 0 <= level <= 1:
+        raise UserError(f"{option} {level}: a level is a number from 0 to 1")
+    return level
 
 
 def _levels(text: str | None) -> list[float] | None:

@@ -17,7 +17,7 @@ from taskbits.coding import CodedIntegers, encode_integers
 from taskbits.model import Model
 from taskbits.objectives import evolve, expected_losses
 from taskbits.task import Task
-from taskbits.training import Progress, Weights, batches, cross_entropies, train
+from taskbits.training import Progress, Weights, batches, cross_entropies, require_finite, train
 
 _BATCH = 8
 _EVOLVED = 300  # more coefficients than this are trained by policy gradient
@@ -175,6 +175,7 @@ def _compress(
             goal = math.log(wanted) + max(0.0, at_first - math.log(wanted)) * max(0.0, 1 - ahead / (_HOLD * steps))
             excess = now + _AHEAD * pace_of_bits - goal
             price = float(np.clip(price * math.exp(np.clip(0.8 * excess, -1.0, 0.3)), *_PRICE))
+    require_finite(latent, log_step)
     return latent.detach(), float(f"{log_step.exp().item():.2g}")
 
 

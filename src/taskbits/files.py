@@ -12,52 +12,72 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from taskbits.errors import UserError
+from taskbits.errors import StoreError, hidden
 
 
 class Files:
     """The files of one folder, each named by its path in it."""
 
-    def __init__(self, place: str):
-        """place: a folder or an fsspec URL. Raises UserError if it can't be used."""
-        self.place = place
+    def __init__(self, place: str, closed: bool = False):
+        """place: a folder or an fsspec URL. closed: read nothing outside of the folder, whatever links lead there.
+
+        Raises StoreError if the place can't be used.
+        """
+        self.place, self._closed = hidden(place), closed
         try:
-            self._system, self._root = fsspec.core.url_to_fs(place)
+            local = "://" not in place  # and then any name will do: fsspec has its own way with some
+            self._system, self._root = (LocalFileSystem(), place) if local else fsspec.core.url_to_fs(place)
         except Exception as error:  # whatever the driver of the store raises
-            raise UserError(f"cannot use {place} for files: {error}") from error
+            raise StoreError(f"cannot use {place} for files: {_short(error)}") from error
+        self._folder = Path(self._root) if isinstance(self._system, LocalFileSystem) else None
 
     @property
     def missing(self) -> bool:
         """Whether the place is a folder that this machine doesn't have."""
-        return isinstance(self._system, LocalFileSystem) and not Path(self._root).is_dir()
+        return self._folder is not None and not self._folder.is_dir()
 
     def make(self) -> None:
-        """Make the folder, where the place is one on this machine. Raises UserError if that can't be."""
-        if isinstance(self._system, LocalFileSystem):
+        """Make the folder, where the place is one on this machine. Raises StoreError if that can't be."""
+        if self._folder is not None:
             try:
-                Path(self._root).mkdir(parents=True, exist_ok=True)
+                self._folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise UserError(f"cannot write to {self.place}: {error.strerror}") from error
+                raise StoreError(f"cannot write to {self.place}: {error.strerror}") from error
 
     def read(self, name: str) -> bytes:
-        """Raises FileNotFoundError if there is no such file, UserError if it can't be read."""
+        """Raises FileNotFoundError if there is no such file, StoreError if it can't be read."""
         try:
-            return self._system.cat_file(f"{self._root}/{name}")
+            if self._folder is None:
+                return self._system.cat_file(f"{self._root}/{name}")
+            if self._closed:
+                require_inside(self._folder / name, self._folder)
+            return (self._folder / name).read_bytes()
         except FileNotFoundError as error:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{self.place}/{name}") from error
+        except StoreError:
+            raise
         except Exception as error:
-            raise UserError(f"{self.place}/{name} can't be read: {error}") from error
+            raise StoreError(f"{self.place}/{name} can't be read: {_short(error)}") from error
 
     def write(self, name: str, content: bytes) -> None:
-        """Raises UserError if it can't be written."""
-        path = f"{self._root}/{name}"
+        """Raises StoreError if it can't be written."""
         try:
-            if isinstance(self._system, LocalFileSystem):
-                write_atomically(Path(path), content)
+            if self._folder is None:
+                self._system.pipe_file(f"{self._root}/{name}", content)
             else:
-                self._system.pipe_file(path, content)
+                write_atomically(self._folder / name, content)
         except Exception as error:
-            raise UserError(f"{self.place}/{name} can't be written: {error}") from error
+            raise StoreError(f"{self.place}/{name} can't be written: {_short(error)}") from error
+
+
+def require_inside(path: Path, folder: Path) -> None:
+    """Raises StoreError if the path leads out of the folder, or to something that is no plain file but exists."""
+    if not path.resolve().is_relative_to(folder.resolve()) or path.exists() and not path.is_file():
+        raise StoreError(f"{path} is not a file in the study's folder: --trust opens what lies elsewhere")
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -19,9 +19,14 @@ _HOPE = 0.9  # chance that a program which reaches the aim of a search can then 
 
 
 def envelope(measurements: Iterable[Measurement]) -> list[Measurement]:
-    """The programs that no shorter or equally long one matches on validation, shortest first."""
+    """The programs that no shorter or equally long one matches on validation, shortest first.
+
+    What could not be confirmed is none of them.
+    """
     found: list[Measurement] = []
-    for m in sorted(measurements, key=lambda m: (m.bytes, -m.validation.value, m.program)):
+    for m in sorted(
+        (m for m in measurements if m.unconfirmed is None), key=lambda m: (m.bytes, -m.validation.value, m.program)
+    ):
         if not found or m.validation.value > found[-1].validation.value:
             found.append(m)
     return found

@@ -8,7 +8,9 @@ import math
 import os
 import platform
 import re
+import statistics
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -16,13 +18,14 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import psutil
 import torch
 from rich.progress import TextColumn
 
-from taskbits import memory
+from taskbits import intact, memory
 from taskbits.confirm import confirm_in_fresh_process
-from taskbits.display import console, progress
-from taskbits.errors import UserError
+from taskbits.display import progress, status, tell, warn
+from taskbits.errors import StoreError, UserError
 from taskbits.export import standalone
 from taskbits.frontier import aim, envelope
 from taskbits.methods import ORDER, method
@@ -30,12 +33,15 @@ from taskbits.model import Model, load_model
 from taskbits.scoring import Dominated, Scored, score
 from taskbits.search import in_turn, propose
 from taskbits.storage import full
-from taskbits.study import Measurement, Study, Taken, hash_of, key
+from taskbits.study import Attempt, Measurement, Study, Taken, hash_of, key
 from taskbits.task import Task, load_task
 
 _PROBE = 2  # seconds of fitting before its whole time is guessed from them
-_STARTING = 10  # seconds until the fresh process has loaded its libraries
+# Seconds in which a process has loaded the libraries: as this one has, unless it did other things before.
+_STARTING = min(60.0, max(1.0, time.time() - psutil.Process().create_time()))
+_MARGIN = 1.25  # by which the confirmation may take longer than the same things have taken here
 _SHARE = 0.6  # of the time left that the first trial of a method may take
+_FAILURES = 2  # of a method's trials, and none that ended well, until it is left alone
 _CHANCES = 2  # of a method's trials may be too long until it is left alone; one, if none has ended yet
 _WAIT = 2  # seconds between two looks at what other workers do
 _PACKAGES = (
@@ -71,13 +77,14 @@ def measure(
     storage: str | None = None,
     target: float | None = None,
     files: str | None = None,
+    retry: bool = False,
 ) -> Study:
     """Search with the methods for `budget` seconds and confirm the frontier on test. Without a budget: their sweeps.
 
     rows, data, chat: see `load_task`. race: give up on a program, for good, once its scores so far say that it won't
     be on the frontier (`racing`). target: look only for the shortest program that scores as much. storage: a database
     URL, SQLite in `out` by default; workers can join the study there (`worker`). files: an fsspec URL for programs,
-    `out` by default. What is done already in the study is not done again.
+    `out` by default. What is done already in the study is not done again; retry: but what failed is.
     Raises UserError on bad input.
     """
     started = time.monotonic()
@@ -99,18 +106,42 @@ def measure(
         "files": files and (files if "://" in files else os.path.abspath(files)),
         "name": f"{checkpoint} {state} {seed} {loaded_task.name} {loaded_task.fingerprint}",
     }
-    with console.status(f"loading {model}"):
+    with status(f"loading {model}"):
         loaded = load_model(model, state, seed, revision)
-    study = Study.create(out, {**info, "state": loaded.state, "fingerprint": loaded.fingerprint.hex()})
+        study = Study.create(out, {**info, "state": loaded.state, "fingerprint": loaded.fingerprint.hex()})
     study.ask_workers({"methods": list(modules), "race": race, "target": target, "budget": budget})
+    if retry:
+        study.retry()
     if loaded_task.frame.chat:
         loaded.chat("")  # says at once if there is no chat template
-    refusal = Search(study, loaded, loaded_task, seed, started, budget, race, target).run(modules)
-    if refusal and not study.measurements():
-        raise UserError(f"no program could be measured: {refusal}")
+    search = Search(study, loaded, loaded_task, seed, started, budget, race, target, opening=time.monotonic() - started)
     del loaded  # the fresh process needs the memory
+    search.run(modules)
+    if not study.measurements() and (reason := search.obstacle()):
+        raise UserError(f"no program could be measured: {reason}")
+    del search
     confirm_in_fresh_process(study)
+    _tell_what_failed(study)
     return study
+
+
+def _tell_what_failed(study: Study) -> None:
+    """A line for each reason why trials failed, and for each program that could not be confirmed.
+
+    Raises UserError if none was confirmed.
+    """
+    failed = Counter((attempt.method, attempt.why) for attempt in study.history() if attempt.failed)
+    for (name, why), count in failed.items():
+        warn(f"{name}: {count} trial{'s' * (count != 1)} failed: {why}")
+    measured = study.measurements()
+    unconfirmed = [m for m in measured if m.unconfirmed is not None]
+    for m in unconfirmed:
+        warn(f"{m.method} {m.program}: not confirmed: {m.unconfirmed}")
+    if failed or unconfirmed:
+        warn("--retry tries again what failed and what was not confirmed; the records hold the tracebacks")
+    if unconfirmed and not any(m.test for m in measured):
+        [(why, _)] = Counter(m.unconfirmed for m in unconfirmed).most_common(1)
+        raise UserError(f"no program could be confirmed: {why}")
 
 
 def versions() -> dict[str, str]:
@@ -155,8 +186,9 @@ class _TooLong(Exception):
 class Search:
     """The trials that this process runs for one study.
 
-    confirms: whether the budget must also do for the confirmation. finished: is told of each program.
-    took: seconds of its trials, with their methods. skipped: (method, settings as `key` has them) that were too long.
+    confirms: whether the budget must also do for the confirmation. opening: seconds to load the model and the task.
+    took: seconds of its trials, with their methods. scorings: those of its programs' scorings.
+    skipped: (method, settings as `key` has them) that were too long.
     """
 
     study: Study
@@ -168,18 +200,19 @@ class Search:
     race: bool
     target: float | None
     confirms: bool = True
-    finished: Callable[[Measurement], None] = lambda measurement: None
+    opening: float = 0.0
     took: list[tuple[str, float]] = field(default_factory=list)
+    scorings: list[float] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.target is not None:  # from here on what a program must score on validation, for the claim to hold
             self.target = aim(self.target, len(self.task.splits["validation"]), len(self.task.splits["test"]))
 
-    def run(self, modules: dict[str, ModuleType]) -> UserError | None:
-        """Run trials until the budget is spent or nothing is left to try; returns why settings were left out, if so."""
+    def run(self, modules: dict[str, ModuleType]) -> None:
+        """Run trials until the budget is spent or nothing is left to try. A trial that fails doesn't end it."""
         sweeps = {name: module.sweep(self.model, self.task) for name, module in modules.items()}
-        refusal = None
+        marked = intact.mark(self.model)
         with progress(TextColumn("{task.fields[best]}"), TextColumn("{task.fields[left]}")) as display:
             bar = display.add_task("", total=self.budget or sum(map(len, sweeps.values())), best=self.best(), left="")
 
@@ -198,18 +231,25 @@ class Search:
                         display.update(bar, completed=time.monotonic() - self.started)
 
                 try:
-                    if error := self.trial(modules[name], name, settings, say, end):
-                        display.console.print(f"{label}: left out: {error}", style="yellow", markup=False)
-                        refusal = error
+                    well = self.trial(modules[name], name, settings, label, say, end)
                 except Taken:
                     continue
                 except _TooLong:
-                    display.console.print(f"{label}: too long for this budget", style="yellow", markup=False)
+                    warn(f"{label}: too long for this budget")
                     self.skipped.append((name, key(settings)))
+                    well = False
+                if not well:
+                    self.model = intact.mended(self.model, marked)
                 self.took.append((name, time.monotonic() - begun))
                 display.update(bar, best=self.best(), advance=0 if self.budget else 1)
             display.update(bar, completed=display.tasks[0].total)
-        return refusal
+
+    def obstacle(self) -> str | None:
+        """Why most trials have no program, if some have none."""
+        reasons = Counter(attempt.why for attempt in self.study.history() if attempt.why and attempt.bytes is None)
+        if reasons:
+            return reasons.most_common(1)[0][0]
+        return "all trials were too long for this budget" if self.skipped else None
 
     def next(self, sweeps: dict[str, list[dict]], waiting: Callable[[], None]) -> tuple[str, dict] | None:
         """The method and the settings to try now, None if there are none.
@@ -225,36 +265,52 @@ class Search:
             time.sleep(_WAIT)
 
     def choose(self, sweeps: dict[str, list[dict]], taken: set[tuple[str, str]]) -> tuple[str, dict] | None:
-        """The method and the settings to try, other than those that are taken."""
+        """The method and the settings to try, other than those that are taken. A method that always fails is left."""
         history = self.study.history()
+        good = {attempt.method for attempt in history if attempt.bytes is not None}
+        failures = Counter(attempt.method for attempt in history if attempt.failed)
+        sweeps = {name: sweep for name, sweep in sweeps.items() if name in good or failures[name] < _FAILURES}
         if self.budget is None and self.target is None:
             return in_turn(sweeps, history, taken)
-        known, end = {attempt.method for attempt in history}, self.expected_end(sweeps)
-        affordable = {name: sweep for name, sweep in sweeps.items() if self.can_afford(name, name in known, end)}
+        end = self.expected_end(sweeps)
+        affordable = {name: sweep for name, sweep in sweeps.items() if self.can_afford(name, history, end)}
         limit = 2 * sum(parameter.numel() for parameter in self.model.lm.parameters())
         return propose(affordable, history, taken, limit, self.seed, self.target)
 
     def trial(
-        self, module: ModuleType, name: str, settings: dict, say: Callable[[str], None], end: float | None
-    ) -> UserError | None:
-        """Fit, write, decode and score one program. Returns the reason if these settings can't work here.
+        self,
+        module: ModuleType,
+        name: str,
+        settings: dict,
+        label: str,
+        say: Callable[[str], None],
+        end: float | None,
+    ) -> bool:
+        """Fit, write, decode and score one program. Returns whether all went well: an error is recorded.
 
-        Raises _TooLong as soon as the fitting is seen to take too much of the time until `end`, unless nothing else was
-        tried yet.
+        Raises _TooLong as soon as it is seen to take too much of the time until `end`, unless it is the first of all.
         """
-        begun, scored_inputs = time.monotonic(), 0
-        share = 1.0 if any(attempt.method == name for attempt in self.study.history()) else _SHARE
+        begun, rows, scored_inputs = time.monotonic(), len(self.task.splits["validation"]), 0
+        history = self.study.history()
+        share = 1.0 if any(attempt.method == name for attempt in history) else _SHARE
+        bounded = self.budget is not None and not self.is_first(history)
+        after = self.scoring_time(name) * (1 + self.testing_share())  # what comes behind the fitting
 
         def fitting(at: int, of: int) -> None:
             say(f"fitting, step {at + 1} of {of}")
             spent = time.monotonic() - begun
-            if self.budget and self.took and at and spent > _PROBE and spent * of / at > share * (end - begun):
+            if bounded and at and spent > _PROBE and after + spent * of / at > share * (end - begun):
                 raise _TooLong
 
         def scoring(count: int) -> None:
             nonlocal scored_inputs
             scored_inputs += count
-            say(f"scoring, {scored_inputs} of {len(self.task.splits['validation'])}")
+            say(f"scoring, {scored_inputs} of {rows}")
+            spent = time.monotonic() - fit_done
+            if scored_inputs > rows / 2:  # the first ones to end tell little: they are the short ones
+                spent *= rows / scored_inputs
+            if bounded and fit_done + spent * (1 + self.testing_share()) > end:
+                raise _TooLong
 
         say("fitting")
         with self.study.trial(name, settings) as trial:
@@ -267,36 +323,44 @@ class Search:
                 size = len(standalone(fitted.program, self.model.dtype))
                 if enough := self.enough(size):
                     trial.give_up(f"{size:,} bytes, and {enough:,} reach the target")
-                    return None
+                    tell(f"{label}: {size:,} bytes, where {enough:,} reach the target")
+                    return True
+                if bounded and fit_done + after > end:
+                    raise _TooLong
                 scored = self.known(content) or score(
                     content, self.model, self.task, ["validation"], scoring, self.rival(size)
                 )
+                m = trial.finish(
+                    content,
+                    scored.outputs["validation"],
+                    method=name,
+                    family=module.FAMILY,
+                    settings=settings,
+                    bytes=scored.bytes,
+                    payload_bytes=scored.payload_bytes,
+                    ideal_bits=fitted.ideal_bits,
+                    validation=scored.scores["validation"],
+                    adapted=scored.adapted,
+                    content=fitted.content,
+                    seconds=round(time.monotonic() - begun, 2),
+                    scoring_seconds=round(time.monotonic() - fit_done, 2),
+                    seed=self.seed,
+                    peak_memory=peak,
+                    versions=versions(),
+                )
             except Dominated as error:
                 trial.give_up(str(error), (size, error.seen))
-                return None
-            except (UserError, torch.OutOfMemoryError) as error:
-                trial.give_up(str(error))
-                return UserError(str(error).splitlines()[0])
-            measurement = trial.finish(
-                content,
-                scored.outputs["validation"],
-                method=name,
-                family=module.FAMILY,
-                settings=settings,
-                bytes=scored.bytes,
-                payload_bytes=scored.payload_bytes,
-                ideal_bits=fitted.ideal_bits,
-                validation=scored.scores["validation"],
-                adapted=scored.adapted,
-                content=fitted.content,
-                seconds=round(time.monotonic() - begun, 2),
-                scoring_seconds=round(time.monotonic() - fit_done, 2),
-                seed=self.seed,
-                peak_memory=peak,
-                versions=versions(),
-            )
-        self.finished(measurement)
-        return None
+                tell(f"{label}: {size:,} bytes, {error}")
+                return True
+            except (Taken, _TooLong, StoreError):
+                raise
+            except Exception as error:  # whatever a method, a metric or a model raises
+                why = trial.fail(error)
+                warn(f"{label}: {'left out' if isinstance(error, UserError) else 'failed'}: {why}")
+                return False
+        self.scorings.append(m.scoring_seconds)
+        tell(f"{label}: {m.validation.value:.3f} in {m.bytes:,} bytes, {m.seconds:.1f} s, {m.program}")
+        return True
 
     def known(self, content: bytes) -> Scored | None:
         """What was found for the same program before, with other settings or by another worker."""
@@ -344,19 +408,42 @@ class Search:
             return time.monotonic() + left * sum(seconds for _, seconds in self.took) / len(self.took)
         if not self.confirms:
             return self.started + self.budget
-        waiting = [m for m in envelope(self.study.measurements()) if m.test is None]
-        ratio = len(self.task.splits["test"]) / len(self.task.splits["validation"])
-        confirming = _STARTING + ratio * sum(m.scoring_seconds for m in waiting)
-        return self.started + self.budget - confirming
+        return self.started + self.budget - self.confirming()
 
-    def can_afford(self, name: str, known: bool, end: float | None) -> bool:
-        """Whether one more trial of the method fits in the time until `end`. The first of all always does.
+    def confirming(self) -> float:
+        """Seconds that the fresh process will take for what is on the frontier now, going by what the same took here.
 
-        known: whether one of its trials has ended.
+        The first program that a process scores may take longer than the others.
         """
-        if self.budget is None or not self.took:
+        measured = self.study.measurements()
+        took: dict[str, float] = {}
+        for m in measured:  # one that was found again was not scored again
+            took[m.program] = max(took.get(m.program, 0.0), m.scoring_seconds or 0.0)
+        first, others = self.scorings[:1], self.scorings[1:]
+        warming = max(0.0, first[0] - statistics.median(others)) if others else 0.0
+        testing = sum(took[m.program] for m in envelope(measured) if m.test is None)
+        return _MARGIN * (_STARTING + self.opening + warming) + self.testing_share() * testing
+
+    def testing_share(self) -> float:
+        """How much longer the confirmation will take for a program whose scoring on validation took a second."""
+        rows = {split: len(self.task.splits[split]) for split in ("validation", "test")}
+        return _MARGIN * max(1.0, rows["test"] / rows["validation"]) if self.confirms else 0.0
+
+    def scoring_time(self, name: str) -> float:
+        """Seconds that a program of the method is likely to need to be scored on validation."""
+        found = [m.scoring_seconds for m in self.study.measurements() if m.method == name and m.scoring_seconds]
+        return max(found) if found else statistics.median(self.scorings) if self.scorings else 0.0
+
+    def is_first(self, history: list[Attempt]) -> bool:
+        """Whether nothing was measured before, nor tried here: then there must be something to show."""
+        return not self.took and not any(attempt.bytes is not None for attempt in history)
+
+    def can_afford(self, name: str, history: list[Attempt], end: float | None) -> bool:
+        """Whether one more trial of the method fits in the time until `end`. The first of all always does."""
+        if self.budget is None or self.is_first(history):
             return True
-        if [method for method, _ in self.skipped].count(name) >= (_CHANCES if known else 1):
+        before = [attempt.seconds for attempt in history if attempt.method == name]
+        if [method for method, _ in self.skipped].count(name) >= (_CHANCES if before else 1):
             return False
-        longest = max((seconds for method, seconds in self.took if method == name), default=0.0)
-        return end - time.monotonic() > longest
+        longest = max((seconds for method, seconds in self.took if method == name), default=max(before, default=0.0))
+        return end - time.monotonic() > longest + self.scoring_time(name) * self.testing_share()

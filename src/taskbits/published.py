@@ -14,7 +14,7 @@ from pathlib import Path
 from taskbits.errors import UserError
 from taskbits.frontier import complexity, envelope
 from taskbits.rows import parse_row, read_lines
-from taskbits.study import Measurement, Score, Study
+from taskbits.study import Measurement, Score, Study, check
 
 SOURCE = "Vergara-Browne et al. 2026"
 # What stands for a model family in a comparison: the start, the end of pre-training and the end of post-training.
@@ -215,6 +215,8 @@ def _write(folder: Path, task: _Task, model: str, found: list[Measurement]) -> S
         "test_set": task.test_set,
         "metric": task.metric,
     }
+    for estimate in found:
+        check(estimate)
     path = folder / task.name / model
     if (path / "study.json").exists() and not Study.open(path).published:
         raise UserError(f"{path} holds a study of programs: name another --out")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
+from taskbits.errors import UserError
 from taskbits.model import Model
 from taskbits.predict import asked
 from taskbits.rows import Row
@@ -43,7 +44,7 @@ def cross_entropies(
 def train(
     parameters: Iterable[torch.Tensor], losses: Iterable[torch.Tensor], steps: int, rate: float, progress: Progress
 ) -> None:
-    """Adam over `parameters` with a short warm-up and a linear decay to zero."""
+    """Adam over `parameters` with a short warm-up and a linear decay to zero. Raises UserError if it diverges."""
     parameters = list(parameters)
     optimizer = torch.optim.Adam(parameters, rate)
     warm = max(1, steps // 20)
@@ -57,6 +58,13 @@ def train(
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
+    require_finite(*parameters)
+
+
+def require_finite(*trained: torch.Tensor) -> None:
+    """Raises UserError if what was trained holds anything but numbers."""
+    if not all(part.isfinite().all() for part in trained):
+        raise UserError("the training diverged: its numbers are not finite any more")
 
 
 def example_batch(model: Model, frame: Frame, examples: list[tuple[Row, str]], ends: bool) -> tuple[torch.Tensor, ...]:
@@ -71,7 +79,9 @@ def example_batch(model: Model, frame: Frame, examples: list[tuple[Row, str]], e
         whole = model.tokenizer(prompt + target).input_ids + ([model.end] if ends else [])
         # A tokenizer may join the prompt's last characters with the target's first: what differs is target.
         shared = next((n for n, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
-        rows.append((whole[: model.context], shared))
+        # What is too long is cut at its end; if nothing were left of the output, at its start.
+        cut = len(whole) - model.context if shared >= model.context else 0
+        rows.append((whole[cut:][: model.context], max(0, shared - cut)))
     width = max(len(whole) for whole, _ in rows)
     tokens = torch.tensor([whole + [model.end] * (width - len(whole)) for whole, _ in rows])
     mask = torch.tensor([[1] * len(whole) + [0] * (width - len(whole)) for whole, _ in rows])

@@ -7,39 +7,23 @@ It runs the methods that the last `measure` on the study was given, for a time o
 import time
 
 from taskbits.confirm import open_parts
-from taskbits.display import console
+from taskbits.display import status
 from taskbits.measure import Search
 from taskbits.methods import method
-from taskbits.study import Measurement, Study, key
+from taskbits.study import Study
 
 
 def work(storage: str, name: str | None = None, budget: float | None = None) -> None:
-    """Run trials until none is left or `budget` seconds are spent; prints a line for each program.
+    """Run trials until none is left or `budget` seconds are spent.
 
     Raises UserError if there is no such study, or if its model or task is not what it was.
     """
     started = time.monotonic()
     study = Study.join(storage, name)
-    with console.status(f"loading {study.info['model']}"):
+    with status(f"loading {study.info['model']}"):
         model, task = open_parts(study)
     asked = study.asked()
-    search = Search(
-        study,
-        model,
-        task,
-        study.info["seed"],
-        started,
-        budget,
-        asked["race"],
-        asked["target"],
-        confirms=False,
-        finished=_tell,
-    )
+    seed = study.info["seed"]
+    search = Search(study, model, task, seed, started, budget, asked["race"], asked["target"], confirms=False)
+    del model  # where it must be loaded again
     search.run({name: method(name) for name in asked["methods"]})
-
-
-def _tell(m: Measurement) -> None:
-    print(
-        f"{m.method} {key(m.settings)}: {m.validation.value:.3f} in {m.bytes:,} bytes, {m.seconds:.1f} s, {m.program}",
-        flush=True,
-    )

@@ -30,8 +30,8 @@ def write_page(study: Study, path: Path | str) -> None:
     template, style, script = (
         files(__package__).joinpath(f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js")
     )
-    # The storage's URL may hold a password, and the page is made to be handed on.
-    shown = {name: value for name, value in info.items() if name != "storage"}
+    # These may be URLs that hold a password, and the page is made to be handed on.
+    shown = {name: value for name, value in info.items() if name not in ("storage", "files")}
     numbers = json.dumps({"study": shown, "frontier": rows(measured)}, indent=1)
     page = Template(template).substitute(
         question=escape(f"How many bytes must be added to {label(info)} before it does {task(info)}?"),
@@ -119,12 +119,23 @@ def _body(study: Study, measured: list[Measurement]) -> Markup:
                     "is the part of it that is particular to this program. Intervals are 95%.",
                 ),
                 _table(programs, programs),
+                *_unconfirmed(measured),
                 h("details", h("summary", f"All {len(measured):,} programs measured"), _table(measured, programs)),
             ),
             _time(study, measured),
             _commands(study.info, programs[-1]),
         ]
     )
+
+
+def _unconfirmed(measured: list[Measurement]) -> list[Markup]:
+    """The programs that could not be scored on test, if there are some, and why."""
+    lines = [
+        h("li", f"{m.method}, {m.bytes:,} bytes, ", h("code", m.program), f": {m.unconfirmed}")
+        for m in measured
+        if m.unconfirmed is not None
+    ]
+    return [h("p", "Not on the frontier, since they could not be confirmed:"), h("ul", *lines)] if lines else []
 
 
 def _program(m: Measurement, best: bool) -> Markup:

@@ -3,7 +3,8 @@
 import math
 from pathlib import Path
 
-FAMILIES = ("inference control", "data", "parametric")
+from taskbits.study import FAMILIES as FAMILIES
+
 ESTIMATE = "published estimate"
 
 
