@@ -85,10 +85,10 @@ def open_parts(study: Study) -> tuple[Model, Task]:
     task = load_task(info["task"], info["rows"], info.get("data"), info.get("chat"))
     model = load_model(info["model"], info["state"], info["seed"], info["revision"])
     for what, found, wanted in (
-        ("task", task.fingerprint, info["task_fingerprint"]),
-        ("model", model.fingerprint.hex(), info["fingerprint"]),
+        ("task", [task.fingerprint], info["task_fingerprint"]),
+        ("model", [known.hex() for known in model.fingerprints], info["fingerprint"]),
     ):
-        if found != wanted:
+        if wanted not in found:
             raise UserError(f"the {what} {info[what]} is not the one that was measured in {study.folder}")
     return model, task
 
