@@ -161,10 +161,8 @@ def open_parts(study: Study, code: bool = True) -> tuple[Model, Task]:
     Raises UserError if either has changed since, or if the task needs code that may not run.
     """
     info = study.require_programs().info
-    task = load_task(
-        info["task"], info["rows"], info.get("data"), info.get("chat"), **({} if code else {"code": False})
-    )
-    _require_same("task", task.fingerprint, study)
+    task = load_task(info["task"], info["rows"], info.get("data"), info.get("chat"), code)
+    _require_same("task", [task.fingerprint], study)
     return open_model(study), task
 
 
@@ -172,10 +170,10 @@ def open_model(study: Study) -> Model:
     """The study's model, loaded. Raises UserError if it has changed since."""
     info = study.require_programs().info
     model = load_model(info["model"], info["state"], info["seed"], info["revision"])
-    _require_same("model", model.fingerprint.hex(), study)
+    _require_same("model", [known.hex() for known in model.fingerprints], study)
     return model
 
 
-def _require_same(what: str, found: str, study: Study) -> None:
-    if found != study.info["task_fingerprint" if what == "task" else "fingerprint"]:
+def _require_same(what: str, known: list[str], study: Study) -> None:
+    if study.info["task_fingerprint" if what == "task" else "fingerprint"] not in known:
         raise UserError(f"the {what} {study.info[what]} is not the one that was measured in {study.folder}")

@@ -42,16 +42,19 @@ def _source(name: str, settings: dict, frame: Frame, dtype: str) -> bytes:
     statements = inline.body(face.load, constants)
     for at, (module, constants) in enumerate(parts):
         statements += inline.body(module.adapt, constants, result="prefix" if at == len(parts) - 1 else "text")
+    before, behind = frame.around or ("", "")
     statements += inline.body(
         face.choose if frame.choices else face.generate,
         {
-            "PROMPT": template.as_percent(frame.prompt),
+            "BEFORE": before,
+            "PROMPT": template.as_percent(frame.prompt) + behind.replace("%", "%%"),
             "STOP": frame.stop,
             "CHOICES": () if isinstance(frame.choices, str) else frame.choices,
             "FIELD": frame.choices if isinstance(frame.choices, str) else "",
             "PER_CHARACTER": frame.choose == "per-character",
             "CONDITIONAL": frame.choose == "conditional",
-            "CHAT": frame.chat,
+            "CHAT": frame.chat and not frame.around,
+            "VERBATIM": frame.chat,
             "MAX_NEW_TOKENS": frame.max_new_tokens,
         },
     )

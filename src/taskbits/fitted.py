@@ -28,13 +28,11 @@ def fitted(name: str, model: Model, task: Task, *ways: Coded, then: str = "", **
 
     then: a runner that takes the text that was coded, with its `settings`.
     """
-    programs = []
+    programs, frame = [], model.framed(task.frame)
     for coded in ways:
         decoded = None if coded.decoded is None else runners.checksum([*coded.decoded, *([""] if then else [])])
         runner, all_settings = f"{coded.runner}+{then}" if then else coded.runner, {**coded.settings, **settings}
-        program = Program(
-            NAMES.index(name), model.fingerprint, task.frame, runner, all_settings, coded.payload, decoded
-        )
+        program = Program(NAMES.index(name), model.fingerprint, frame, runner, all_settings, coded.payload, decoded)
         programs.append((len(standalone(program, model.dtype)), program, coded))
     # A text that is coded under the model is worth its decoding only if it is the shortest.
     for _, program, coded in sorted(programs, key=lambda found: found[0]):

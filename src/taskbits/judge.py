@@ -124,11 +124,15 @@ def judge(model: Model, task: Task, seed: int) -> tuple[Judge, list[str]]:
 
 
 def taught(model: Model, task: Task, examples: list[str]) -> list[str]:
-    """Examples as the model is to see them in training: in a chat task, in its chat template."""
+    """Examples as the model is to see them in training: in a chat task, in its chat template.
+
+    The runners that train let the tokenizer begin a text as it does; where a template does not, rows have that more.
+    """
     if not task.frame.chat:
         return examples
     prompts = asked(model, task.frame, task.splits["train"])
-    turns = dict(zip(task.examples("train"), map(str.__add__, prompts, task.targets("train")), strict=True))
+    begun = map(model.unbegun, prompts)
+    turns = dict(zip(task.examples("train"), map(str.__add__, begun, task.targets("train")), strict=True))
     return [turns[example] for example in examples]
 
 
@@ -144,7 +148,8 @@ def ending(model: Model, task: Task) -> str:
     """What the model must learn to write behind an output: a stop string, its end token, or nothing after a choice."""
     if task.frame.choices:
         return ""
-    return task.frame.stop[0] if task.frame.stop else model.tokenizer.decode([model.end])
+    end = model.turn_end if task.frame.chat else model.end
+    return task.frame.stop[0] if task.frame.stop else model.tokenizer.decode([end])
 
 
 def choose(

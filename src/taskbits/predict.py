@@ -41,13 +41,16 @@ def predict(
 
 def asked(model: Model, frame: Frame, rows: list[Row], prefix: str = "") -> list[str]:
     """The texts that the model is given for these rows, its chat template included."""
-    prompts = [prefix + frame.fill(row) for row in rows]
+    prompts, frame = [prefix + frame.fill(row) for row in rows], model.framed(frame)
+    if frame.around:
+        before, behind = frame.around
+        return [before + prompt + behind for prompt in prompts]
     return [model.chat(prompt) for prompt in prompts] if frame.chat else prompts
 
 
 @torch.no_grad()
 def _generate(model: Model, prompts: list[str], frame: Frame, advance: Advance, sample: bool) -> list[str]:
-    ids = [model.tokenizer(prompt).input_ids for prompt in prompts]
+    ids = [model.tokens(prompt, frame.chat) for prompt in prompts]
     _check_context(model, prompts, [len(row) + frame.max_new_tokens for row in ids])
     # No stop string is longer in tokens than in bytes; a few more tokens cover one that starts inside a token.
     tail = max((len(end.encode()) for end in frame.stop), default=0) + 2
@@ -61,9 +64,9 @@ def _generate(model: Model, prompts: list[str], frame: Frame, advance: Advance, 
 
 
 def _text(model: Model, before: list[int], written: list[int], stop: tuple[str, ...]) -> str:
-    # As the pipeline has it: a tokenizer may write the same token differently where a text begins.
-    start, whole = model.tokenizer.batch_decode([before, before + written], skip_special_tokens=True)
-    text = whole[len(start) :]
+    # As the pipeline has it, whose versions differ on a space where a text begins.
+    outputs = {"generated_sequence": torch.tensor([[before + written]]), "input_ids": torch.tensor([before])}
+    text = model.pipe.postprocess({**outputs, "prompt_text": ""})[0]["generated_text"]
     for end in stop:
         text = text.split(end)[0]
     return text
@@ -85,7 +88,8 @@ def likelihoods(model: Model, frame: Frame, rows: list[Row], targets: list[str],
             worths.append((float((-costs).softmax(0)[right]) + float(costs.argmin() == right)) / 2)
         return worths
     stops = [model.tokenizer(stop, add_special_tokens=False).input_ids[0] for stop in frame.stop]
-    found = _surprisals(model, prompts, [(target,) for target in targets], ends=[model.end, *stops])
+    end = model.turn_end if frame.chat else model.end
+    found = _surprisals(model, frame.chat, prompts, [(target,) for target in targets], ends=[end, *stops])
     return [(math.exp(-cost / max(1, count)) + greedy) / 2 for ((cost, count, greedy),) in found]
 
 
@@ -114,9 +118,8 @@ def _costs(
     if not rows:
         return []
     options = [frame.options(row) for row in rows]
-    found = _surprisals(
-        model, prompts, [frame.given(row) + some for row, some in zip(rows, options, strict=True)], advance
-    )
+    given = [frame.given(row) + some for row, some in zip(rows, options, strict=True)]
+    found = _surprisals(model, frame.chat, prompts, given, advance)
     costs = []
     for some, row in zip(options, found, strict=True):
         given, own = [cost for cost, _, _ in row[: -len(some)]], [cost for cost, _, _ in row[-len(some) :]]
@@ -128,6 +131,7 @@ def _costs(
 @torch.no_grad()
 def _surprisals(
     model: Model,
+    chat: bool,
     prompts: list[str],
     options: list[tuple[str, ...]],
     advance: Advance = lambda n: None,
@@ -137,10 +141,10 @@ def _surprisals(
 
     Tokens that all options of a prompt share are left out. ends: one of these tokens must come next.
     """
-    ids = [[model.tokenizer(prompt + o).input_ids for o in some] for prompt, some in zip(prompts, options, strict=True)]
+    ids = [[model.tokens(prompt + o, chat) for o in some] for prompt, some in zip(prompts, options, strict=True)]
     _check_context(model, prompts, [max(map(len, row)) for row in ids])
     common = [
-        max(1, engine.common_length(row if len(row) > 1 else [*row, model.tokenizer(prompt).input_ids]))
+        max(1, engine.common_length(row if len(row) > 1 else [*row, model.tokens(prompt, chat)]))
         for prompt, row in zip(prompts, ids, strict=True)
     ]
     # If nothing must follow the last token, its logits are not needed; one pass serves options that start another.

@@ -149,6 +149,7 @@ def _read_head(section: bytes) -> tuple[Frame, str, dict, int | None]:
         "choices": (list, str),
         "choose": (str,),
         "chat": (bool,),
+        "around": (list,),
         "runner": (str,),
         "settings": (dict,),
         "checksum": (int,),
@@ -161,6 +162,13 @@ def _read_head(section: bytes) -> tuple[Frame, str, dict, int | None]:
         raise UserError("the program's settings must be numbers, neither infinite nor too large, and texts")
     choices = head.get("choices", [])
     texts = [*head.get("stop", []), *([choices] if isinstance(choices, str) else choices)]
+    around = head.get("around", ["", ""])
+    if (
+        len(around) != 2
+        or not all(isinstance(text, str) for text in around)
+        or ("around" in head and "chat" not in head)
+    ):
+        raise UserError("the program's frame must have two texts around a user's, and only in a chat")
     if "prompt" not in head or runner is None or not all(isinstance(text, str) and text for text in texts):
         raise UserError("the program's frame lacks its prompt or runner, or has an empty text")
     if head.get("choose", CHOOSE[0]) not in CHOOSE:

@@ -19,12 +19,19 @@ A task is data: a YAML file (or a folder with `task.yaml`) that names JSONL file
                                       # conditional (the field maps each completion to its start that is given)
     stop: ["\\n"]                      # generation ends at these strings, at max_new_tokens or at the model's eos
     max_new_tokens: 64
-    chat: false                       # whether the prompt goes through the model's chat template, as the user's turn
+    chat: false                       # whether the prompt goes through the model's chat template, as the user's turn;
+                                      # or true with more, all of it optional:
+                                      #   system: You are terse.              the turn before the user's
+                                      #   arguments: {enable_thinking: false} what the template is given
+                                      #   date: 2026-01-31                    for templates that tell it (2024-07-26)
+                                      #   stop: ["\n"]                        instead of `stop`, which is for prompts
+                                      # without a chat: in a chat the model's end of turn ends the output
     description: What the task is, in a sentence (method `instructed` uses it).
 
 Only a metric `python:module.function` is code; the rest is data. (A stranger's `pattern` can take for ever, though.)
 """
 
+import datetime
 import hashlib
 import json
 import os
@@ -44,6 +51,7 @@ from taskbits.study import Score
 
 SPLITS = ("train", "validation", "test")
 CHOOSE = ("likelihood", "per-character", "conditional")
+_CHAT = {"system", "arguments", "date", "stop"}
 _KEYS = {
     "name",
     "data",
@@ -68,7 +76,8 @@ class Frame:
 
     choices are full completions; when given, the likeliest one is the output and nothing is generated. As a text, they
     name the row's field that holds them. choose: what "likeliest" means, see the module. chat: a prompt, with whatever
-    a program puts before it, is a user's turn.
+    a program puts before it, is a user's turn; system, arguments (of the chat template: names and values) and date are
+    what a task says of the chat. around: what that makes of it for a model, the texts before and behind the user's.
     """
 
     prompt: str
@@ -77,6 +86,10 @@ class Frame:
     choices: tuple[str, ...] | str = ()
     choose: str = CHOOSE[0]
     chat: bool = False
+    system: str = ""
+    arguments: tuple[tuple[str, str | int | float | bool], ...] = ()
+    date: str = ""
+    around: tuple[str, ...] = ()
 
     def fill(self, row: Row) -> str:
         """The row in the prompt template. Raises KeyError if it lacks a field."""
@@ -189,18 +202,21 @@ def load_task(
     else:
         settings, splits, judge, where = _read_folder(spec, code)
     if chat is not None:
-        settings = {**settings, "chat": chat}
+        settings = {**settings, "chat": chat and (settings.get("chat") or True)}
     _check_settings(settings, where)
     own = [settings["choices"]] if _is_field(settings.get("choices")) else []
     inputs = [*template.fields(settings["prompt"]), *own]
     _check_splits(splits, inputs, template.fields(settings["target"]), where)
     frame = Frame(
         settings["prompt"],
-        tuple(_texts(settings, "stop", where)),
+        tuple(_texts(_chat(settings) if settings.get("chat") else settings, "stop", where)),
         settings.get("max_new_tokens", 64),
         _completions(settings, where),
         settings.get("choose", CHOOSE[0]),
-        settings.get("chat", False),
+        bool(settings.get("chat")),
+        _chat(settings).get("system", ""),
+        tuple(_chat(settings).get("arguments", {}).items()),
+        str(_chat(settings).get("date", "")),
     )
     for split, some in splits.items():
         # The harness has rows without an answer in its test split, and judges them.
@@ -259,12 +275,35 @@ def _check_settings(settings: dict, where: str) -> None:
     limit = settings.get("max_new_tokens", 64)
     if type(limit) is not int or limit < 1:
         raise UserError(f"{where}: 'max_new_tokens' must be a whole number from 1")
-    if not isinstance(settings.get("chat", False), bool):
-        raise UserError(f"{where}: 'chat' must be true or false")
+    _check_chat(settings.get("chat", False), where)
     if settings.get("choose", CHOOSE[0]) not in CHOOSE:
         raise UserError(f"{where}: 'choose' must be {', '.join(CHOOSE[:-1])} or {CHOOSE[-1]}")
     if settings.get("choose") == "conditional" and not _is_field(settings.get("choices")):
         raise UserError(f"{where}: with choose: conditional, 'choices' must be the name of a field")
+
+
+def _check_chat(chat, where: str) -> None:
+    if isinstance(chat, bool):
+        return
+    if not isinstance(chat, dict) or not chat.keys() <= _CHAT:
+        raise UserError(f"{where}: 'chat' must be true, false, or a mapping of {', '.join(sorted(_CHAT))}")
+    arguments = chat.get("arguments", {})
+    if not isinstance(chat.get("system", ""), str):
+        raise UserError(f"{where}: 'system' of 'chat' must be a text")
+    if not isinstance(arguments, dict) or not all(
+        isinstance(name, str) and name.isidentifier() and isinstance(value, str | int | float)
+        for name, value in arguments.items()
+    ):
+        raise UserError(f"{where}: 'arguments' of 'chat' must map names to texts, numbers, true or false")
+    try:
+        datetime.date.fromisoformat(str(chat.get("date", "2024-07-26")))
+    except ValueError as error:
+        raise UserError(f"{where}: 'date' of 'chat' must be a day, such as 2026-01-31") from error
+
+
+def _chat(settings: dict) -> dict:
+    """What the settings say of the chat, more than that it is one."""
+    return settings["chat"] if isinstance(settings.get("chat"), dict) else {}
 
 
 def _check_splits(splits: Splits, inputs: list[str], outputs: list[str], where: str) -> None:

@@ -25,6 +25,11 @@ def fill(template: str, row: dict) -> str:
     return template.format_map(row)
 
 
+def escape(text: str) -> str:
+    """The template of which nothing but this text is made."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def as_percent(template: str) -> str:
     """The same template for the % operator, which is shorter to call."""
     parts = string.Formatter().parse(template)

@@ -74,16 +74,17 @@ def example_batch(model: Model, frame: Frame, examples: list[tuple[Row, str]], e
     """
     rows = []
     prompts = asked(model, frame, [row for row, _ in examples])
+    end = model.turn_end if frame.chat else model.end
     for prompt, (row, target) in zip(prompts, examples, strict=True):
-        before = model.tokenizer(prompt + frame.start(row, target)).input_ids
-        whole = model.tokenizer(prompt + target).input_ids + ([model.end] if ends else [])
+        before = model.tokens(prompt + frame.start(row, target), frame.chat)
+        whole = model.tokens(prompt + target, frame.chat) + ([end] if ends else [])
         # A tokenizer may join the prompt's last characters with the target's first: what differs is target.
         shared = next((n for n, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
         # What is too long is cut at its end; if nothing were left of the output, at its start.
         cut = len(whole) - model.context if shared >= model.context else 0
         rows.append((whole[cut:][: model.context], max(0, shared - cut)))
     width = max(len(whole) for whole, _ in rows)
-    tokens = torch.tensor([whole + [model.end] * (width - len(whole)) for whole, _ in rows])
+    tokens = torch.tensor([whole + [end] * (width - len(whole)) for whole, _ in rows])
     mask = torch.tensor([[1] * len(whole) + [0] * (width - len(whole)) for whole, _ in rows])
     labels = torch.tensor([[-100] * n + whole[n:] + [-100] * (width - len(whole)) for whole, n in rows])
     return tuple(part.to(model.lm.device) for part in (tokens, mask, labels))

@@ -52,7 +52,10 @@ def fit(model, task, settings, seed, progress):
 
 def form(model, task) -> str:
     """The prompt template, in a chat task within the model's chat template."""
-    return model.chat(task.frame.prompt) if task.frame.chat else task.frame.prompt
+    if not task.frame.chat:
+        return task.frame.prompt
+    before, behind = model.around(task.frame)
+    return template.escape(model.unbegun(before)) + task.frame.prompt + template.escape(behind)
 
 
 def pattern(prompt: str, frame: Frame) -> str:

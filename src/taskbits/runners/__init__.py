@@ -65,7 +65,7 @@ def runner(name: str) -> ModuleType:
 
 def require_model(model: Model, program: Program) -> None:
     """Raise UserError unless the program was made for this model."""
-    if program.fingerprint != model.fingerprint:
+    if program.fingerprint not in model.fingerprints:
         name = f"{model.spec} at random" if model.state == "random" else model.spec
         raise UserError(
             f"the program is for another model: its fingerprint is {program.fingerprint.hex()}, "

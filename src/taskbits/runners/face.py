@@ -31,29 +31,33 @@ def load(DTYPE, DOUBLE, DRAWS, WORD):
         data = numpy.fromfile(file, WORD)
 
 
-def generate(pipe, path, prefix, PROMPT, STOP, MAX_NEW_TOKENS, CHAT):
+def generate(pipe, path, prefix, BEFORE, PROMPT, STOP, MAX_NEW_TOKENS, CHAT, VERBATIM):
     for line in filter(bytes.strip, fileinput.input(path, mode="rb")):
-        prompt = prefix + PROMPT % json.loads(line)
+        prompt = BEFORE + prefix + PROMPT % json.loads(line)
         if CHAT:
             turns = [{"role": "user", "content": prompt}]
             text = pipe(turns, max_new_tokens=MAX_NEW_TOKENS, do_sample=0)[0]["generated_text"][1]["content"]
         else:
-            text = pipe(prompt, max_new_tokens=MAX_NEW_TOKENS, do_sample=0)[0]["generated_text"][len(prompt) :]
+            if VERBATIM:
+                full = pipe(prompt, max_new_tokens=MAX_NEW_TOKENS, do_sample=0, add_special_tokens=False)
+            else:
+                full = pipe(prompt, max_new_tokens=MAX_NEW_TOKENS, do_sample=0)
+            text = full[0]["generated_text"][len(prompt) :]
         for end in STOP:
             text = text.split(end)[0]
         print(json.dumps(text))
 
 
-def choose(pipe, path, prefix, PROMPT, CHOICES, FIELD, PER_CHARACTER, CONDITIONAL, CHAT):
+def choose(pipe, path, prefix, BEFORE, PROMPT, CHOICES, FIELD, PER_CHARACTER, CONDITIONAL, CHAT, VERBATIM):
     for line in filter(bytes.strip, fileinput.input(path, mode="rb")):
         row = json.loads(line)
-        prompt = prefix + PROMPT % row
+        prompt = BEFORE + prefix + PROMPT % row
         if CHAT:
             turns = [{"role": "user", "content": prompt}]
             prompt = pipe.tokenizer.apply_chat_template(turns, tokenize=0, add_generation_prompt=1)
 
         def surprisal(choice):
-            if CHAT:
+            if VERBATIM:
                 tokens = pipe.tokenizer(prompt + choice, return_tensors="pt", add_special_tokens=False).input_ids
             else:
                 tokens = pipe.tokenizer(prompt + choice, return_tensors="pt").input_ids
