@@ -18,11 +18,14 @@ from pathlib import Path
 import torch
 import transformers
 
+from taskbits import engine
 from taskbits.errors import UserError
 from taskbits.shipped import resolve
 
 STATES = ("given", "random")
 _FLOAT64_LIMIT = 1_000_000_000
+# What configs call the longest sequence.
+_CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "max_target_positions")
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -54,7 +57,8 @@ class Model:
     @property
     def context(self) -> int:
         """Longest sequence in tokens, prompt and output together."""
-        return getattr(self.lm.config.get_text_config(), "max_position_embeddings", None) or 2**31
+        config = self.lm.config.get_text_config()
+        return next((size for name in _CONTEXT if (size := getattr(config, name, None))), 2**31)
 
     @property
     def dtype(self) -> str:
@@ -187,6 +191,8 @@ def load_model(spec: str, state: str = "given", seed: int = 0, revision: str | N
         lm = lm.double()
     if torch.cuda.is_available() and not hasattr(lm, "hf_device_map"):
         lm = lm.cuda()
+    if lm.dtype == torch.float64 and not engine.computes(lm):
+        lm = lm.float()  # not all operations have a kernel for float64, such as those of mixtures of experts
     return Model(lm.eval(), tokenizer, spec, state, seed if state == "random" else 0, revision)
 
 
