@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from taskbits import engine
 from taskbits.errors import UserError
 from taskbits.shipped import resolve
 from taskbits.task import Frame
@@ -41,6 +42,8 @@ _NOT_COMPUTED = {
 }
 _DATE = "2024-07-26"  # that a chat template is told if the task says none: the one that Llama's has for want of a clock
 _PROBES = ("a text", "Another: one\nof two lines")
+# What configs call the longest sequence.
+_CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "max_target_positions")
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -90,7 +93,8 @@ class Model:
     @property
     def context(self) -> int:
         """Longest sequence in tokens, prompt and output together."""
-        return getattr(self.lm.config.get_text_config(), "max_position_embeddings", None) or 2**31
+        config = self.lm.config.get_text_config()
+        return next((size for name in _CONTEXT if (size := getattr(config, name, None))), 2**31)
 
     @property
     def dtype(self) -> str:
@@ -314,7 +318,7 @@ def _load(location: str, config, state: str, seed: int, arguments: dict) -> tran
     dtype = torch.float64 if count <= _FLOAT64_LIMIT else torch.float32
     device, split = _placed(count * dtype.itemsize)
     if state == "random":
-        return _at_random(config, seed, dtype).to(device)
+        return _computing(_at_random(config, seed, dtype).to(device))
     lm, report = transformers.AutoModelForCausalLM.from_pretrained(
         location,
         config=config,
@@ -328,10 +332,15 @@ def _load(location: str, config, state: str, seed: int, arguments: dict) -> tran
     if "gguf_file" in arguments:
         _forget_quantization(lm)
     if not split:
-        return lm.to(device)
-    if {"cpu", "disk"} & {str(place) for place in lm.hf_device_map.values()}:
+        lm = lm.to(device)
+    elif {"cpu", "disk"} & {str(place) for place in lm.hf_device_map.values()}:
         raise ValueError("it does not fit on the GPUs: hide them (CUDA_VISIBLE_DEVICES=) to compute on the CPU")
-    return lm
+    return _computing(lm)
+
+
+def _computing(lm: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
+    """In float32 if not all of its operations have a kernel for float64, such as those of mixtures of experts."""
+    return lm.float() if lm.dtype == torch.float64 and not engine.computes(lm.eval()) else lm
 
 
 def _at_random(config, seed: int, dtype: torch.dtype) -> transformers.PreTrainedModel:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 
+import torch
 from transformers.pytorch_utils import Conv1D
 
 from taskbits.errors import UserError
@@ -29,8 +30,19 @@ def norms(model: Model) -> Places:
 
 
 def last_in_blocks(model: Model) -> list[str]:
-    """Names of each block's last matrix, whose output goes to the residual stream."""
-    return list({re.match(r".*?\.\d+\.", name).group(): name for name in _matrices(model)}.values())
+    """Names of each block's last matrix whose output goes to the residual stream for every token, not an expert's.
+
+    Raises UserError if the blocks have none that is a plain linear module.
+    """
+    width, found = model.lm.get_input_embeddings().weight.shape[-1], {}
+    for name in _matrices(model):
+        block, rest = re.match(r"(.*?\.\d+\.)(.*)", name).groups()
+        module = model.lm.get_submodule(name.rpartition(".")[0])
+        if isinstance(module, torch.nn.Linear) and module.out_features == width and not re.search(r"\.\d+\.", rest):
+            found[block] = name
+    if not found:
+        raise UserError("this model's blocks have no linear module whose output goes to the residual stream")
+    return list(found.values())
 
 
 def is_transposed(model: Model, name: str) -> bool:
@@ -56,7 +68,7 @@ def _matrices(model: Model) -> list[str]:
     return [
         name
         for name, weight in model.lm.named_parameters()
-        if stem is not None and name.startswith(stem) and weight.ndim == 2
+        if stem is not None and re.match(rf"{re.escape(stem)}\.\d+\.", name) and weight.ndim == 2
     ]
 
 
@@ -66,8 +78,8 @@ def _selectable(model: Model, wanted: list[str]) -> Places:
     Raises UserError if there is none.
     """
     parameters = dict(model.lm.named_parameters())
-    kinds = {name.split(".")[-2] for name in wanted}
-    groups = [[name for name in wanted if name.split(".")[-2] == kind] for kind in sorted(kinds)]
+    modules = {name: name.rpartition(".")[0].rpartition(".")[2] for name in wanted}
+    groups = [[name for name in wanted if modules[name] == kind] for kind in sorted(set(modules.values()))]
     groups.sort(key=lambda names: -sum(parameters[name].numel() for name in names))
     for names in (wanted, *groups):
         if names and (text := selector(names, parameters)):

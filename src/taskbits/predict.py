@@ -148,32 +148,42 @@ def _surprisals(
         for prompt, row in zip(prompts, ids, strict=True)
     ]
     # If nothing must follow the last token, its logits are not needed; one pass serves options that start another.
-    seen = [[option if ends else option[:-1] for option in row] for row in ids]
-    passes = [(i, tokens) for i, row in enumerate(seen) for tokens in _maximal(row)]
-    start = engine.Start(model.lm, [tokens[: max(1, common[i] - 1)] for i, tokens in passes])
+    # A model that runs one row at a time may look ahead: it reads each option whole, alone.
+    alone = engine.way(model.lm) == engine.SINGLY
+    seen = [[option if ends or alone else option[:-1] for option in row] for row in ids]
+    passes = [(i, tokens) for i, row in enumerate(seen) for tokens in (row if alone else _maximal(row))]
+    with engine.halving([], lambda: [0]):
+        start = engine.Start(model.lm, [tokens[: max(1, common[i] - 1)] for i, tokens in passes])
     found: list[dict[tuple, tuple[float, int, bool]]] = [{} for _ in prompts]
-    limit = max(1, _LOGITS // model.lm.config.get_text_config().vocab_size)
-    for batch in engine.batches(model.lm, start, [tokens for _, tokens in passes], most=limit):
-        rows = [passes[p][1][start.length :] for p in batch]
-        width = max(map(len, rows))
-        pads = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], dtype=torch.bool)
-        tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows]).to(model.lm.device)
-        # Only what comes behind the prompts is asked for: the logits are a large part of the work.
-        first = min(common[passes[p][0]] for p in batch) - 1 - start.length
-        reading = engine.Reading(model.lm, start, len(batch))
-        logits = reading.read(tokens, pads.to(model.lm.device), width - first)
-        surprisal, likeliest = -logits.log_softmax(-1), logits.argmax(-1).tolist()
-        for row, best, (i, sequence) in zip(surprisal, likeliest, (passes[p] for p in batch), strict=True):
-            for option, read in zip(ids[i], seen[i], strict=True):
-                if sequence[: len(read)] == read:
-                    begin = 1 + start.length + first
-                    places = [(t - begin, [option[t]]) for t in range(common[i], len(option))]
-                    places += [(len(option) - begin, ends)] if ends else []
-                    terms = [-(-row[at, tokens]).logsumexp(0) for at, tokens in places]
-                    cost = sum(terms, torch.zeros((), dtype=row.dtype)).item()
-                    found[i][tuple(option)] = cost, len(places), all(best[at] in tokens for at, tokens in places)
-        advance(len({passes[p][0] for p in batch}))
+    limit = max(1, _LOGITS // engine.vocabulary(model.lm))
+    left = engine.batches(model.lm, start, [tokens for _, tokens in passes], most=limit)
+    while left:
+        batch = left.pop(0)
+        with engine.halving(left, lambda batch=batch: batch):
+            # Only what comes behind the prompts is asked for: the logits are a large part of the work.
+            first = min(common[passes[p][0]] for p in batch) - 1 - start.length
+            logits = _read(model, start, [passes[p][1][start.length :] for p in batch], first)
+            engine.require_numbers(logits)
+            surprisal, likeliest = -logits.log_softmax(-1), logits.argmax(-1).tolist()
+            for row, best, (i, sequence) in zip(surprisal, likeliest, (passes[p] for p in batch), strict=True):
+                for option, read in zip(ids[i], seen[i], strict=True):
+                    if read == (sequence if alone else sequence[: len(read)]):
+                        begin = 1 + start.length + first
+                        places = [(t - begin, [option[t]]) for t in range(common[i], len(option))]
+                        places += [(len(option) - begin, ends)] if ends else []
+                        terms = [-(-row[at, tokens]).logsumexp(0) for at, tokens in places]
+                        cost = sum(terms, torch.zeros((), dtype=row.dtype, device=row.device)).item()
+                        found[i][tuple(option)] = cost, len(places), all(best[at] in tokens for at, tokens in places)
+            advance(len({passes[p][0] for p in batch}))
     return [[some[tuple(option)] for option in row] for row, some in zip(ids, found, strict=True)]
+
+
+def _read(model: Model, start: engine.Start, rows: list[list[int]], first: int) -> torch.Tensor:
+    """Logits (rows, n, vocabulary) of all rows' tokens from the one numbered `first`, behind the start."""
+    width, device = max(map(len, rows)), engine.input_device(model.lm)
+    tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
+    real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], dtype=torch.bool, device=device)
+    return engine.Reading(model.lm, start, len(rows)).read(tokens, real, width - first)
 
 
 def _check_context(model: Model, prompts: list[str], lengths: list[int]) -> None:
