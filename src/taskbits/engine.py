@@ -21,7 +21,6 @@ _SHARED = 16  # a shorter shared start is not worth a cache
 _SCORES = 2**24  # attention scores that are held at a time
 _ROOM = 64  # tokens by which a cache grows
 PROBE = 4  # rows that are computed in both precisions
-_SINGLE, _DOUBLE = torch.float32, torch.float64  # a decoder may change what torch's names stand for
 _OURS = "taskbits"  # name of `_attend` among the implementations of attention
 
 Advance = Callable[[int], None]
@@ -186,7 +185,7 @@ def _last_logits(lm: transformers.PreTrainedModel, start: Start, rows: list[list
 
 def pays(lm: transformers.PreTrainedModel, rows: int) -> bool:
     """Whether so many rows are worth beginning in float32."""
-    return lm.dtype == _DOUBLE and rows >= 4 * PROBE
+    return lm.dtype == torch.float64 and rows >= 4 * PROBE
 
 
 def drift(exact: torch.Tensor, quick: torch.Tensor) -> float:
@@ -203,9 +202,9 @@ def single(lm: transformers.PreTrainedModel) -> Iterator[None]:
     slots = [
         slot for module in lm.modules() for part in (module._parameters, module._buffers) for slot in part.values()
     ]
-    kept = {id(slot): (slot, slot.data) for slot in slots if slot is not None and slot.dtype == _DOUBLE}
+    kept = {id(slot): (slot, slot.data) for slot in slots if slot is not None and slot.dtype == torch.float64}
     for slot, data in kept.values():
-        slot.data = data.to(_SINGLE)
+        slot.data = data.to(torch.float32)
     try:
         yield
     finally:
