@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from taskbits.model import Model, load_model
+from taskbits.runners.double import Double
 from taskbits.task import load_task
 from taskbits.texts import _BAND, decodes, encode_text, text_tokens
 
@@ -130,7 +131,7 @@ def cumulative(model: Model, text: str, batch: int) -> np.ndarray:
     """Cumulative probabilities (tokens, vocabulary) that the text is coded under."""
     begun = model.tokenizer(model.start).input_ids or [model.lm.generation_config.bos_token_id]
     tokens = begun + text_tokens(model, text)
-    with model.double_throughout(), torch.inference_mode():
+    with Double(), torch.inference_mode():
         chances = model.lm(torch.tensor([tokens] * batch)).logits[-1].softmax(1)
     return chances.cumsum(1).numpy()
 

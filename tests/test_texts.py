@@ -1,12 +1,17 @@
 """Texts come back, from as few bytes as the model's own probabilities allow, wherever the numbers nearly agree."""
 
+import dataclasses
+
 import constriction
 import numpy
 import pytest
 import torch
+import transformers
 from conftest import nothing, write_task
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from taskbits import runners, texts
 from taskbits.errors import UserError
@@ -16,6 +21,7 @@ from taskbits.methods import method
 from taskbits.model import load_model
 from taskbits.program import Program
 from taskbits.runners import coded as coded_runner
+from taskbits.runners.double import Double
 from taskbits.task import load_task
 
 LONG = "after 7 comes 8, and after 8 comes 9. " * 12
@@ -109,9 +115,121 @@ def test_other_numbers_are_noticed(model, task_folder):
         assert runners.adapt(model, program) == LONG
 
 
-def test_the_arithmetic_is_as_before_afterwards(model):
-    decode(model, coded(model, "after 7")[0])
-    assert torch.float32 is torch.ones(1).dtype and torch.ones(1, dtype=torch.float16).float().dtype is torch.float32
+def as_ever():
+    """Whether torch's names for float32 stand for it, and it is made where asked for."""
+    some = torch.ones(1), torch.ones(1, dtype=torch.float), torch.ones(1, dtype=torch.float16).float()
+    return torch.float32 is torch.float and all(each.dtype is torch.float32 for each in some)
+
+
+def test_the_arithmetic_is_as_before_afterwards(model, task_folder):
+    way = coded(model, "after 7")[0]
+    decode(model, way)
+    assert as_ever()
+    program = fitted("few-shot", model, load_task(task_folder), way).program
+    broken = dataclasses.replace(program, checksum=program.checksum ^ 1)
+    with model.preserved(), pytest.raises(UserError):
+        runners.adapt(model, broken)
+    assert as_ever()
+
+    def fail(module, inputs, output):
+        assert torch.ones(1).float().dtype is torch.float64
+        raise ValueError("in the middle")
+
+    handle = model.lm.register_forward_hook(fail)
+    try:
+        with model.preserved(), pytest.raises(UserError, match="in the middle"):
+            runners.adapt(model, program)
+    finally:
+        handle.remove()
+    assert as_ever()
+
+
+# Ways to ask for float32 that don't change a number's value, as libraries spell them. `some` is in float64.
+SPELLED = [
+    lambda some: some.float(),
+    lambda some: torch.Tensor.float(some),
+    lambda some: some.to(torch.float),
+    lambda some: some.to(dtype=torch.float),
+    lambda some: some.to("cpu", FLOAT32),
+    lambda some: some.to(device="cpu", dtype=FLOAT32, copy=True),
+    lambda some: some.type(torch.get_default_dtype()),
+    lambda some: some.new_tensor(some.tolist(), dtype=FLOAT32),
+    lambda some: torch.tensor(some.tolist(), dtype=FLOAT32),
+    lambda some: torch.asarray(some.numpy(), dtype=FLOAT32),
+    lambda some: torch.zeros(3, dtype=FLOAT32).add_(some),
+    lambda some: torch.zeros_like(some, dtype=FLOAT32).copy_(some),
+    lambda some: torch.full((3,), 1.0, dtype=FLOAT32).mul_(some),
+    lambda some: some.softmax(0, dtype=FLOAT32).log() + some.logsumexp(0),
+    lambda some: torch.nn.functional.log_softmax(some, 0, dtype=FLOAT32) + some.logsumexp(0),
+    lambda some: some.cumsum(0, dtype=FLOAT32).diff(prepend=torch.zeros(1, dtype=FLOAT32)),
+    lambda some: torch.stack([each.sum(dtype=FLOAT32) for each in some]),
+    lambda some: torch.nn.Identity().double().float()(some.float()),
+]
+FLOAT32 = torch.float32  # under a name of its own
+
+
+@pytest.mark.parametrize("gradients", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_float64_however_float32_is_asked_for(gradients):
+    some = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
+    with gradients():
+        for spelled in SPELLED:
+            with Double():
+                found = spelled(some)
+            assert found.dtype is torch.float64 and torch.allclose(found, some, rtol=0, atol=1e-15)
+            assert not torch.allclose(spelled(some).double(), some, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_nothing_is_computed_in_float32(model_folder, attention):
+    """Each operation of a pass, of generation and of a backward pass; buffers in float32, as in the standalone file."""
+    found = set()
+
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), named=None):
+            result = function(*arguments, **named or {})
+            found.update((str(function), each.dtype) for each in tree_leaves(result) if hasattr(each, "dtype"))
+            return result
+
+    lm = transformers.AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float64)
+    assert {buffer.dtype for buffer in lm.buffers()} == {torch.float32}
+    lm.set_attn_implementation(attention)
+    tokens = torch.tensor([[1, 2, 3]])
+    with Seen(), Double():
+        lm(tokens, labels=tokens).loss.backward()
+        lm.generate(tokens, max_new_tokens=2, do_sample=False)
+    views = {"aten.slice.Tensor", "aten.unsqueeze.default", "aten.expand.default", "aten.detach.default"}
+    single = {name for name, dtype in found if dtype in (torch.float32, torch.float16, torch.bfloat16)}
+    assert single <= views and any(dtype is torch.float64 for _, dtype in found)
+
+
+# Programs for lab:pretrained that were made when the decoder still renamed torch's types: a text, and examples.
+BEFORE = {
+    "coded": (
+        "74627001011bb5d1bb702d029e011d7b2270726f6d7074223a22557365723a207b7175657374696f6e7d5c6e417373697374616e743a"
+        "222c2273746f70223a5b225c6e225d2c226d61785f6e65775f746f6b656e73223a34302c2272756e6e6572223a22636f646564222c22"
+        "73657474696e6773223a7b227374617274223a22222c22636f756e74223a34392c2268656174223a317d2c22636865636b73756d223a"
+        "333138393637353039347d9164443f55cfdef0f21f628fafd288a316086a88f76d90f793b62ce8d67cf229ed"
+    ),
+    "prequential": (
+        "74627001031bb5d1bb702d02d101c2017b2270726f6d7074223a22557365723a207b7175657374696f6e7d5c6e417373697374616e74"
+        "3a222c2273746f70223a5b225c6e225d2c226d61785f6e65775f746f6b656e73223a34302c2272756e6e6572223a227072657175656e"
+        "7469616c222c2273657474696e6773223a7b22656e64223a302c22726f7773223a342c226c656e677468223a36362c22626174636865"
+        "73223a322c2265706f636873223a322c2272617465223a302e3030312c2268656174223a302e377d2c22636865636b73756d223a3432"
+        "35393236373436347dafec9a80fce20690dc076377260b520195c55e7d8a5bb37d6fbaacc8630a213f540b2de08f5d8c330cd8e40774"
+        "64d9b74e74e9f5d3f7b3ba2205c524e1c926cb38f910df91d5f1a24ba092a8f7a90edf7bada4573783c2cdb5672f0e5fee7f9f2db720"
+        "97b5f44d480b1071e8d477f333e329c6b9a39a5db2f6399df2abbfa2acfa867f9b39b036ba0f536e10093fe6911a9448d0543da4d10c"
+        "ae28a18616f88dc68f51bcb1ac86a3ae3ee75ade033ea73dd410300670701637f3c1cb3cd97c80c62a2f332953"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BEFORE)
+def test_programs_made_before_decode_as_ever(kind):
+    """Their checksums tell; the text is known."""
+    model = load_model("lab:pretrained")
+    prefix = runners.adapt(model, Program.from_bytes(bytes.fromhex(BEFORE[kind])))
+    text = "User: Ann has 96 pears, drops 3. How many pears does Ann have now?\nAssistant: 96 - 3 = 93. #### 93\n"
+    assert prefix == {"coded": text, "prequential": ""}[kind]
 
 
 counts = st.lists(st.integers(1, 10**6), min_size=2, max_size=50)

@@ -27,14 +27,13 @@ _SHARED = 16  # a shorter shared start is not worth a cache
 _SCORES = 2**24  # attention scores that are held at a time
 _ROOM = 64  # tokens by which a cache grows
 PROBE = 4  # rows that are computed in both precisions
-_SINGLE, _DOUBLE = torch.float32, torch.float64  # a decoder may change what torch's names stand for
 _OURS = "taskbits"  # name of `_attend` among the implementations of attention
 OWN, LIBRARYS, SINGLY = "own attention", "the library's cache", "single rows"  # ways to read rows
 _LENGTHS = (13, 10, 10, 15)  # of rows on which the ways are compared; they share six tokens
 _FORCED = 3  # the last of their tokens, which come one by one
 # Most by which logits may differ from those of a single row, over the largest. Much of some models is computed in
 # float32 whatever the weights are.
-_SAME = {_DOUBLE: 1e-5, _SINGLE: 3e-4}
+_SAME = {torch.float64: 1e-5, torch.float32: 3e-4}
 # What of a config speaks of attention that doesn't see all tokens; it may show in long rows only.
 _PARTIAL = re.compile(r"window|attention_chunk|local|sparse|topk|compress|block_size")
 
@@ -320,10 +319,10 @@ def _last_logits(lm: transformers.PreTrainedModel, start: Start, rows: list[list
 
 def pays(lm: transformers.PreTrainedModel, rows: int) -> bool:
     """Whether so many rows are worth beginning in float32."""
-    if lm.dtype != _DOUBLE or rows < 4 * PROBE or way(lm) == SINGLY:
+    if lm.dtype != torch.float64 or rows < 4 * PROBE or way(lm) == SINGLY:
         return False
-    if _SINGLE in _ways(lm):
-        return way(lm, _SINGLE) != SINGLY
+    if torch.float32 in _ways(lm):
+        return way(lm, torch.float32) != SINGLY
     with single(lm):
         return way(lm) != SINGLY
 
@@ -342,9 +341,9 @@ def single(lm: transformers.PreTrainedModel) -> Iterator[None]:
     slots = [
         slot for module in lm.modules() for part in (module._parameters, module._buffers) for slot in part.values()
     ]
-    kept = {id(slot): (slot, slot.data) for slot in slots if slot is not None and slot.dtype == _DOUBLE}
+    kept = {id(slot): (slot, slot.data) for slot in slots if slot is not None and slot.dtype == torch.float64}
     for slot, data in kept.values():
-        slot.data = data.to(_SINGLE)
+        slot.data = data.to(torch.float32)
     try:
         yield
     finally:

@@ -19,19 +19,30 @@ def body(function: Callable, constants: dict, result: str = "_") -> list[ast.stm
     Of a pair that it returns only the first counts. A value that is itself a syntax tree is put in as it is.
     """
     put = _Put(constants)
-    statements = []
-    for statement in ast.parse(inspect.getsource(function)).body[0].body:
-        if isinstance(statement, ast.Return):
-            value = statement.value
-            value = value.elts[0] if isinstance(value, ast.Tuple) else value
-            statement = ast.Assign([ast.Name(result, ast.Store())], value)
-        statements += _listed(put.visit(statement))
-    return statements
+    whole = block = ast.parse(inspect.getsource(function)).body[0].body
+    while isinstance(block[-1], ast.With):
+        block = block[-1].body
+    if isinstance(block[-1], ast.Return):
+        value = block[-1].value
+        value = value.elts[0] if isinstance(value, ast.Tuple) else value
+        block[-1] = ast.Assign([ast.Name(result, ast.Store())], value)
+    return [found for statement in whole for found in _listed(put.visit(statement))]
 
 
 def script(modules: list[ModuleType], statements: list[ast.stmt]) -> bytes:
-    """A minified script of these statements, with those of the modules' imports that it uses (`import name` only)."""
+    """A minified script of these statements, with those of the modules' classes and imports that it uses.
+
+    Of imports only `import name`; a class may come from elsewhere, with the imports of its own module.
+    """
     statements = _fold(statements)
+    classes = {
+        name: value
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, type) and _loads(statements, name)
+    }
+    modules = [*modules, *map(inspect.getmodule, classes.values())]
+    statements = [*(ast.parse(inspect.getsource(value)).body[0] for value in classes.values()), *statements]
     used = {node.id for node in _nodes(statements) if isinstance(node, ast.Name)}
     imported = sorted(
         {
@@ -45,22 +56,26 @@ def script(modules: list[ModuleType], statements: list[ast.stmt]) -> bytes:
     )
     tree = _rename(ast.Module([ast.Import([ast.alias(name) for name in imported]), *statements], []))
     source = ast.unparse(ast.fix_missing_locations(tree))
-    return python_minifier.minify(source, rename_locals=False, hoist_literals=False).encode()
+    return python_minifier.minify(
+        source, rename_locals=False, hoist_literals=False, remove_literal_statements=True
+    ).encode()
 
 
 def _rename(tree: ast.Module) -> ast.Module:
     """One letter for each name that the script sets, the most used first; an underscore for one that it never uses.
 
+    A parameter has a letter in any case, since no two of a function may be the same; names like `__init__` stay.
     Letters that are common in the rest of the script come first: they cost the fewest bits when it is compressed.
     """
     letters = "etonsrialdmpucghfbvwyxkqjETONSRIALDMPUCGHFBVWYXKQJ"
-    slots = {ast.Name: "id", ast.arg: "arg", ast.FunctionDef: "name"}
+    slots = {ast.Name: "id", ast.arg: "arg", ast.FunctionDef: "name", ast.ClassDef: "name"}
     places = [(node, slots[type(node)]) for node in ast.walk(tree) if type(node) in slots]
     set_here = {getattr(node, slot) for node, slot in places if not isinstance(getattr(node, "ctx", None), ast.Load)}
-    uses = Counter(getattr(node, slot) for node, slot in places if getattr(node, slot) in set_here - {"_"})
-    loaded = {node.id for node, slot in places if slot == "id" and isinstance(node.ctx, ast.Load)}
+    set_here = {name for name in set_here if name != "_" and not name.startswith("__")}
+    uses = Counter(getattr(node, slot) for node, slot in places if getattr(node, slot) in set_here)
+    needed = {getattr(node, slot) for node, slot in places if not isinstance(getattr(node, "ctx", None), ast.Store)}
     names = [name for name, _ in uses.most_common()]
-    short = dict.fromkeys(names, "_") | dict(zip([name for name in names if name in loaded], letters, strict=False))
+    short = dict.fromkeys(names, "_") | dict(zip([name for name in names if name in needed], letters, strict=False))
     for node, slot in places:
         setattr(node, slot, short.get(getattr(node, slot), getattr(node, slot)))
     return tree

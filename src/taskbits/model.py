@@ -205,16 +205,14 @@ class Model:
 
     @contextmanager
     def preserved(self) -> Iterator[None]:
-        """Whatever is done to the weights inside, to which of them train, or to the arithmetic is undone at the end.
+        """Whatever is done to the weights inside, or to which of them train, is undone at the end.
 
         A parameter that comes to a place where the model has none (a bias) is taken away again.
         """
         kept = {name: parameter.detach().clone() for name, parameter in self.lm.named_parameters()}
-        types = torch.float32, torch.Tensor.float
         try:
             yield
         finally:
-            torch.float32, torch.Tensor.float = types
             with torch.no_grad():
                 for name, parameter in list(self.lm.named_parameters()):
                     if name in kept:
@@ -224,16 +222,6 @@ class Model:
                         module, _, slot = name.rpartition(".")
                         self.lm.get_submodule(module).register_parameter(slot, None)
             self.lm.requires_grad_(True)
-
-    @contextmanager
-    def double_throughout(self) -> Iterator[None]:
-        """Compute in float64 inside even what the model's code wants in float32, as the runner `coded` does."""
-        types = torch.float32, torch.Tensor.float
-        torch.float32, torch.Tensor.float = torch.float64, torch.Tensor.double
-        try:
-            yield
-        finally:
-            torch.float32, torch.Tensor.float = types
 
     @contextmanager
     def single_precision(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ from taskbits.coding import Coded
 from taskbits.errors import UserError
 from taskbits.model import Model
 from taskbits.runners import coded as coded_runner
+from taskbits.runners.double import Double
 
 _Encoder, _Categorical = constriction.stream.queue.RangeEncoder, constriction.stream.model.Categorical
 _PRECISION = 2**24  # of constriction's categorical distributions
@@ -38,7 +39,7 @@ def encode_text(model: Model, text: str) -> list[Coded]:
     tokens, begun = text_tokens(model, text), _begun(model)
     if tokens is None or len(begun) + len(tokens) > model.context:
         return [Coded("literal", {"text": text}, ideal_bits=None, content={"text": text})]
-    with model.double_throughout():
+    with Double():
         logits, costs = _costs(model, begun, tokens)
         payloads = {heat: _encode_under(logits, tokens, heat) for heat in _HEATS}
     shown = [[model.tokenizer.decode([token]), round(cost, 2)] for token, cost in zip(tokens, costs, strict=True)]
@@ -57,7 +58,7 @@ def decodes(model: Model, coded: Coded) -> bool:
         return True
     short = -len(coded.payload) % 4
     words = np.frombuffer(coded.payload + bytes(short), coded_runner.WORD)
-    with model.double_throughout():
+    with Double():
         return coded_runner.adapt(model.pipe, words, **coded.settings) == coded.decoded[0]
 
 
@@ -99,7 +100,7 @@ def encode_examples(
     batches = [full[i : i + rows] for i in range(0, len(full), rows)]
     encoders = {heat: _Encoder() for heat in _HEATS[:_FEW_HEATS]}
     costs: list[np.ndarray] = []
-    with model.double_throughout():
+    with Double():
         optimizer = torch.optim.Adam(model.lm.parameters(), rate)
         seen = []
         for number in range(len(batches) * epochs):

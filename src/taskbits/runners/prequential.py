@@ -11,39 +11,39 @@ import constriction
 import torch
 
 from taskbits.runners import require
+from taskbits.runners.double import Double
 
 WORD = ">u4"
 
 
 def adapt(pipe, data, end, rows, length, batches, epochs, rate, heat):
-    torch.float32 = torch.double
-    torch.Tensor.float = torch.Tensor.double
     decoder = constriction.stream.queue.RangeDecoder(~data)
     model = pipe.model
     optimizer = torch.optim.Adam(model.parameters(), rate)
     seen = []
-    for number in range(batches * epochs):
-        if number < batches:
-            columns = [[end] * rows]
-            cache = None
-            for _ in range(length):
-                with torch.no_grad():
-                    step = model(torch.tensor(columns[-1:]).T.to(model.device), past_key_values=cache)
-                cache = step.past_key_values
-                chances = (step.logits[:, -1] * heat).softmax(1).cpu().numpy()
-                columns.append(
-                    [
-                        end
-                        if columns[1:] and last == end
-                        else decoder.decode(constriction.stream.model.Categorical(row, perfect=False))
-                        for last, row in zip(columns[-1], chances)
-                    ]
-                )
-            seen.append(torch.tensor(columns).T.to(model.device))
-        batch = seen[number % batches]
-        model(batch, labels=batch).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    with Double():
+        for number in range(batches * epochs):
+            if number < batches:
+                columns = [[end] * rows]
+                cache = None
+                for _ in range(length):
+                    with torch.no_grad():
+                        step = model(torch.tensor(columns[-1:]).T.to(model.device), past_key_values=cache)
+                    cache = step.past_key_values
+                    chances = (step.logits[:, -1] * heat).softmax(1).cpu().numpy()
+                    columns.append(
+                        [
+                            end
+                            if columns[1:] and last == end
+                            else decoder.decode(constriction.stream.model.Categorical(row, perfect=False))
+                            for last, row in zip(columns[-1], chances)
+                        ]
+                    )
+                seen.append(torch.tensor(columns).T.to(model.device))
+            batch = seen[number % batches]
+            model(batch, labels=batch).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
     return "", [batch.tolist() for batch in seen]
 
 
