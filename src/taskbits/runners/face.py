@@ -1,9 +1,9 @@
 """The face of every standalone file: `python FILE --model M --input IN`, JSON rows in, one JSON text a line out.
 
 These functions are not called: `taskbits export` joins their bodies around the body of a runner's `adapt`, with
-the parameters in capitals replaced by the program's own values. M is a hub id or a folder; IN may be `-`, and is UTF-8
-whatever the system's locale, with or without a byte-order mark (as bytes, which JSON's decoder takes); blank lines are
-skipped. The payload stands at the very beginning of the file.
+the parameters in capitals replaced by the program's own values. M is a hub id or a folder; IN may be `-`, and is in the
+encoding that Python takes for text (UTF-8 anywhere would cost nine bytes); blank lines are skipped. The payload stands at
+the very beginning of the file.
 
 A model in float64 computes on the CPU: there it gives the same on any machine, and some accelerators (MPS) have no such
 numbers. But a program that draws from a device's own generator runs on the GPU, if there is one. A model in float32
@@ -32,7 +32,7 @@ def load(DTYPE, DOUBLE, DRAWS, WORD):
 
 
 def generate(pipe, path, prefix, BEFORE, PROMPT, STOP, MAX_NEW_TOKENS, CHAT, VERBATIM):
-    for line in filter(bytes.strip, fileinput.input(path, mode="rb")):
+    for line in filter(str.split, fileinput.input(path)):
         prompt = BEFORE + prefix + PROMPT % json.loads(line)
         if CHAT:
             turns = [{"role": "user", "content": prompt}]
@@ -49,7 +49,7 @@ def generate(pipe, path, prefix, BEFORE, PROMPT, STOP, MAX_NEW_TOKENS, CHAT, VER
 
 
 def choose(pipe, path, prefix, BEFORE, PROMPT, CHOICES, FIELD, PER_CHARACTER, CONDITIONAL, CHAT, VERBATIM):
-    for line in filter(bytes.strip, fileinput.input(path, mode="rb")):
+    for line in filter(str.split, fileinput.input(path)):
         row = json.loads(line)
         prompt = BEFORE + prefix + PROMPT % row
         if CHAT:
