@@ -1,14 +1,26 @@
 """Devices: a model that lies elsewhere is measured as one on the CPU is, by all methods; none is taken for granted."""
 
+import functools
+import os
+import runpy
+import sys
+
 import pytest
 import torch
+import transformers
 from conftest import QUICK, nothing, shorten_lessons, write_task
 from elsewhere import DEVICE, Elsewhere
 
+from taskbits import runners
+from taskbits.devices import repeatable
+from taskbits.errors import UserError
+from taskbits.export import standalone
 from taskbits.methods import NAMES, distilled, method, self_train
 from taskbits.model import load_model
+from taskbits.program import Program
+from taskbits.runners import prequential
 from taskbits.scoring import score
-from taskbits.task import load_task
+from taskbits.task import Frame, load_task
 
 SHORT = {
     "subset": {"n": 4, "tries": 1},
@@ -72,3 +84,52 @@ def test_what_lies_elsewhere_meets_nothing_here(elsewhere):
         elsewhere.lm.lm_head.weight + torch.zeros_like(elsewhere.lm.lm_head.weight, device="cpu")
     with pytest.raises(TypeError):
         elsewhere.lm.lm_head.weight.detach().numpy()
+
+
+def test_a_gpu_is_asked_to_repeat_itself_and_says_what_it_can_not_repeat(monkeypatch):
+    asked = torch.are_deterministic_algorithms_enabled
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    with repeatable():
+        assert asked() and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    with pytest.raises(UserError, match="can't be repeated bit by bit on this GPU: put_"), repeatable():
+        torch.zeros(3).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))  # either may be the last
+    with pytest.raises(RuntimeError, match="something else"), repeatable():
+        raise RuntimeError("something else")
+    assert not asked()
+
+
+def test_what_a_program_decodes_to_is_asked_to_repeat(monkeypatch, model, tasks):
+    content, _ = found("subset", model, tasks["written"])
+    asked = []
+    adapt = prequential.adapt
+
+    def watched(*given, **settings):
+        asked.append(torch.are_deterministic_algorithms_enabled())
+        return adapt(*given, **settings)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(prequential, "adapt", functools.wraps(adapt)(watched))
+    with model.preserved():
+        runners.results(model, Program.from_bytes(content))
+    assert asked == [True]
+
+
+@pytest.mark.parametrize("runner", ["plain", "sampled"])
+def test_standalone_files_in_float64_go_where_there_is_float64(monkeypatch, runner, tmp_path):
+    settings = {"sampled": {"stem": "", "seed": 0, "count": 2}}.get(runner, {})
+    program = Program(0, b"", Frame("{n}"), runner, settings)
+    asked = []
+    monkeypatch.setattr(transformers, "pipeline", lambda *_, **how: asked.append(how) or sys.exit())
+    for number, (dtype, gpus) in enumerate([("float64", 0), ("float64", 1), ("float32", 0)]):
+        file = tmp_path / f"{number}.py"
+        file.write_bytes(standalone(program, dtype))
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        monkeypatch.setattr(sys, "argv", [str(file), "--model", "M", "--input", "-"])
+        with pytest.raises(SystemExit):
+            runpy.run_path(str(file), run_name="__main__")
+    assert asked == [
+        {"dtype": "float64", "device": -1},
+        {"dtype": "float64", "device": 0 if runner == "sampled" else -1},
+        {"dtype": "float32", "device_map": "auto"},
+    ]

@@ -1,4 +1,4 @@
-"""What the devices of a machine can, and how to have them repeat themselves. Knows nothing of models or programs."""
+"""What decodes on a GPU must decode to the same again, in another process. Knows nothing of models or programs."""
 
 import os
 from collections.abc import Iterator
@@ -6,22 +6,35 @@ from contextlib import contextmanager
 
 import torch
 
-# cuBLAS repeats itself only with a workspace of its own, which it must be told of before its first product.
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+from taskbits.errors import UserError
+
+
+def prepare() -> None:
+    """To be called before a process' first product on a GPU: a workspace for each stream, so that cuBLAS repeats itself."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @contextmanager
-def deterministic() -> Iterator[None]:
-    """Inside, a device computes the same bits each time, or raises RuntimeError where it has no such kernel.
+def repeatable() -> Iterator[None]:
+    """Inside, a GPU computes the same bits each time, on the same kind of GPU with the same versions.
 
-    Between processes, too, on the same kind of device with the same versions.
+    Raises UserError where it has no kernel for that. (A CPU does so anyway, with as many threads.)
     """
+    if not torch.cuda.is_available():
+        yield
+        return
+    prepare()
     kept = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads what it has not written
     try:
         yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        reason = str(error).splitlines()[0].partition(", but you set")[0]
+        raise UserError(f"what this takes can't be repeated bit by bit on this GPU: {reason}") from error
     finally:
         torch.use_deterministic_algorithms(kept[0], warn_only=kept[1])
         torch.utils.deterministic.fill_uninitialized_memory = fill

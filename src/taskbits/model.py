@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from taskbits import engine
+from taskbits import devices, engine
 from taskbits.errors import UserError
 from taskbits.shipped import resolve
 from taskbits.task import Frame
@@ -349,6 +349,7 @@ def _placed(size: int) -> tuple[torch.device, dict]:
     free = [torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count())]
     if not free or size * _HEADROOM > sum(free):
         return torch.device("cpu"), {}
+    devices.prepare()
     if size * _HEADROOM <= max(free):
         return torch.device("cuda", free.index(max(free))), {}
     room = {i: int(most / _HEADROOM) for i, most in enumerate(free)}

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from taskbits.coding import Coded
+from taskbits.devices import repeatable
 from taskbits.errors import UserError
 from taskbits.model import Model
 from taskbits.runners import coded as coded_runner
@@ -58,7 +59,7 @@ def decodes(model: Model, coded: Coded) -> bool:
         return True
     short = -len(coded.payload) % 4
     words = np.frombuffer(coded.payload + bytes(short), coded_runner.WORD)
-    with Double():
+    with repeatable(), Double():
         return coded_runner.adapt(model.pipe, words, **coded.settings) == coded.decoded[0]
 
 
@@ -100,7 +101,7 @@ def encode_examples(
     batches = [full[i : i + rows] for i in range(0, len(full), rows)]
     encoders = {heat: _Encoder() for heat in _HEATS[:_FEW_HEATS]}
     costs: list[np.ndarray] = []
-    with Double():
+    with repeatable(), Double():
         optimizer = torch.optim.Adam(model.lm.parameters(), rate)
         seen = []
         for number in range(len(batches) * epochs):

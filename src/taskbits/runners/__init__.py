@@ -29,6 +29,7 @@ from types import ModuleType
 import numpy
 from torch.overrides import TorchFunctionMode
 
+from taskbits.devices import repeatable
 from taskbits.errors import UserError
 from taskbits.model import Model, weights_digest
 from taskbits.program import Program
@@ -126,7 +127,8 @@ def results(model: Model, program: Program, limit: float | None = None) -> list:
             words = numpy.frombuffer(b"" if decoded else data, module.WORD or "u1")
             try:
                 given |= module.check(model, words, **given) or {}
-                decoded.append(module.adapt(model.pipe, words, **given))
+                with repeatable():
+                    decoded.append(module.adapt(model.pipe, words, **given))
             except UserError:
                 raise
             except BaseException as error:
