@@ -10,7 +10,7 @@ from taskbits.errors import UserError
 
 
 def prepare() -> None:
-    """To be called before a process' first product on a GPU: a workspace for each stream, so that cuBLAS repeats itself."""
+    """Call it before a process' first product on a GPU: a workspace for each stream, so that cuBLAS repeats itself."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
