@@ -3,16 +3,18 @@
     python benchmarks/gpu.py [--steps measure,methods,verify,tests,large] [--out DIR]
 
 measure: a search of lab:math with lab:pretrained, to its confirmed end. methods: the first setting of every method on
-lab:translation, each confirmed in a fresh process. verify: the same on the CPU (in processes that see no GPU), then
-`verify` of each program on the GPU. tests: the whole suite. large: a `lora` of 1 KB, to its confirmed end, for the
-largest Llama of random weights that fits, and the memory that it took. Each step is a process with a limit of time; one
-that fails leaves the others alone. Writes OUT/*.log; ends with one line of JSON; exit code 1 if a step failed.
+lab:translation, each confirmed in a fresh process. verify: `verify` on the GPU of the same made on a CPU, in OUT/cpu: there
+from `--steps cpu` on some machine before, or else made now in processes that see no GPU. tests: the whole suite. large:
+a `lora` of 1 KB, to its confirmed end, for the largest Llama of random weights that fits, and the memory that it took.
+Each step is a process with a limit of time; one that fails leaves the others alone. Writes OUT/*.log; ends with one line
+of JSON; exit code 1 if a step failed.
 """
 
 import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +26,8 @@ import torch
 ROOT = Path(__file__).parent.parent
 TASKBITS = [sys.executable, "-m", "taskbits"]
 SIDE_BY_SIDE = 4  # processes of a step
-LIMITS = {"measure": 150, "methods": 240, "verify": 240, "tests": 300, "large": 180}
+LIMITS = {"measure": 90, "methods": 270, "verify": 270, "tests": 270, "large": 110, "cpu": 3600}  # seconds; 470 in all
+BUDGET = 45  # of the search
 # Of random Llamas, the largest first: parameters in millions, with the sizes that make them.
 LARGE = {
     8_030: {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32},
@@ -35,7 +38,7 @@ LARGE = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", default=",".join(STEPS))
+    parser.add_argument("--steps", default="measure,methods,verify,tests,large")
     parser.add_argument("--out", type=Path, default=Path("gpu"))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -85,7 +88,8 @@ def tail(path: Path) -> list[str]:
 
 
 def taskbits(*arguments: object, cpu: bool = False) -> str:
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""} if cpu else None
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}  # of processes side by side
+    environment = {**os.environ, **threads, **({"CUDA_VISIBLE_DEVICES": ""} if cpu else {})}
     command = [*TASKBITS, *map(str, arguments)]
     return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, env=environment).stdout
 
@@ -98,8 +102,8 @@ def frontier(folder: Path) -> list[dict]:
 def measure(out: Path) -> dict:
     folder = out / "search"
     began = time.monotonic()
-    taskbits("measure", "--model", "lab:pretrained", "--task", "lab:math", "--out", folder, "--budget", "90s")
-    return {"budget": 90, "took": round(time.monotonic() - began, 1), "frontier": frontier(folder)}
+    taskbits("measure", "--model", "lab:pretrained", "--task", "lab:math", "--out", folder, "--budget", f"{BUDGET}s")
+    return {"budget": BUDGET, "took": round(time.monotonic() - began, 1), "frontier": frontier(folder)}
 
 
 def methods(out: Path, cpu: bool = False) -> dict:
@@ -122,8 +126,13 @@ def methods(out: Path, cpu: bool = False) -> dict:
     return {"works": len(found) - len(failed), "of": len(found), "not": failed, "each": found}
 
 
+def cpu(out: Path) -> dict:
+    return methods(out, cpu=True)
+
+
 def verify(out: Path) -> dict:
-    made = methods(out, cpu=True)
+    if not (out / "cpu").exists():
+        cpu(out)
 
     def verified(path: Path) -> str | None:
         result = subprocess.run([*TASKBITS, "verify", str(path)], text=True, capture_output=True)
@@ -133,7 +142,7 @@ def verify(out: Path) -> dict:
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         found = dict(zip(paths, pool.map(verified, paths.values()), strict=True))
     not_held = {name: reason for name, reason in found.items() if reason}
-    return {"made": made["works"], "verified": len(found) - len(not_held), "not": not_held}
+    return {"verified": len(found) - len(not_held), "of": len(found), "not": not_held}
 
 
 def tests(out: Path) -> dict:
@@ -141,21 +150,25 @@ def tests(out: Path) -> dict:
         sys.executable,
         "-m",
         "pytest",
-        "-q",
         "-n",
-        "12",
+        "8",
         "--dist",
         "worksteal",
         "-p",
         "no:cacheprovider",
+        "-rfE",
         "tests",
     ]
-    result = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    (out / "pytest.txt").write_text(result.stdout)
-    last = result.stdout.strip().splitlines()[-1]
-    counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (passed|failed|errors?|skipped)", last)}
-    lost = re.findall(r"^(?:FAILED|ERROR) (\S+)", result.stdout, re.MULTILINE)
-    return {**counts, "not": lost[:40]}
+    with open(out / "pytest.txt", "w") as log:
+        process = subprocess.Popen([*command, "--tb=short"], cwd=ROOT, stdout=log, stderr=log)
+        try:
+            process.wait(LIMITS["tests"] - 20)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)  # it says what it has seen until then
+            process.wait()
+    text = (out / "pytest.txt").read_text(errors="replace")
+    counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (passed|failed|errors?|skipped)", text[-500:])}
+    return {**counts, "not": re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)[:60]}
 
 
 def large(out: Path) -> dict:
@@ -203,7 +216,7 @@ def large(out: Path) -> dict:
     return {"failed": "none fits", "tried": tried}
 
 
-STEPS = {"measure": measure, "methods": methods, "verify": verify, "tests": tests, "large": large}
+STEPS = {"measure": measure, "methods": methods, "verify": verify, "tests": tests, "large": large, "cpu": cpu}
 
 if __name__ == "__main__":
     main()
