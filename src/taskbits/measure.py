@@ -96,10 +96,10 @@ def measure(
     }
     with console.status(f"loading {model}"):
         loaded = load_model(model, state, seed, revision)
+    loaded.framed(loaded_task.frame)  # says at once if there is no chat template
     now, former = (known.hex() for known in loaded.fingerprints)
     study = Study.create(out, {**info, "state": loaded.state, "fingerprint": now}, {"fingerprint": former})
     study.ask_workers({"methods": list(modules), "race": race, "target": target, "budget": budget})
-    loaded.framed(loaded_task.frame)  # says at once if there is no chat template
     refusal = Search(study, loaded, loaded_task, seed, started, budget, race, target).run(modules)
     if refusal and not study.measurements():
         raise UserError(f"no program could be measured: {refusal}")
