@@ -311,7 +311,9 @@ def _load(location: str, config, state: str, seed: int, arguments: dict) -> tran
     elif quantized and "gguf_file" not in arguments:
         raise ValueError("its weights are quantised: name the model that they were made from, or a .gguf file")
     with torch.device("meta"):
-        count = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False).num_parameters()
+        empty = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        empty.tie_weights()
+    count = empty.num_parameters()
     # Not cast afterwards: a model's constants (Gemma's scale) must be as exact as in the standalone file.
     dtype = torch.float64 if count <= _FLOAT64_LIMIT else torch.float32
     device, split = _placed(count * dtype.itemsize)
