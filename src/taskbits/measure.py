@@ -108,12 +108,12 @@ def measure(
     }
     with status(f"loading {model}"):
         loaded = load_model(model, state, seed, revision)
+        loaded.framed(loaded_task.frame)  # says at once if there is no chat template
         now, former = (known.hex() for known in loaded.fingerprints)
         study = Study.create(out, {**info, "state": loaded.state, "fingerprint": now}, {"fingerprint": former})
     study.ask_workers({"methods": list(modules), "race": race, "target": target, "budget": budget})
     if retry:
         study.retry()
-    loaded.framed(loaded_task.frame)  # says at once if there is no chat template
     search = Search(study, loaded, loaded_task, seed, started, budget, race, target, opening=time.monotonic() - started)
     del loaded  # the fresh process needs the memory
     search.run(modules)

@@ -242,8 +242,8 @@ class Model:
             with self.single_precision():
                 self.lm.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
-        except OSError as error:
-            raise UserError(f"cannot write to {folder}: {error}") from error
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot write to {folder}: {_reason(error)}") from error
 
 
 def load_model(spec: str, state: str = "given", seed: int = 0, revision: str | None = None) -> Model:
@@ -290,6 +290,8 @@ def _config(location: str, arguments: dict) -> transformers.PretrainedConfig:
     try:
         return transformers.AutoConfig.from_pretrained(location, **arguments)
     except OSError as error:
+        if Path(location, "config.json").exists():
+            raise
         raise _Unknown from error
 
 
@@ -301,7 +303,9 @@ def _load(location: str, config, state: str, seed: int, arguments: dict) -> tran
     elif quantized and "gguf_file" not in arguments:
         raise ValueError("its weights are quantised: name the model that they were made from, or a .gguf file")
     with torch.device("meta"):
-        count = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False).num_parameters()
+        empty = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        empty.tie_weights()
+    count = empty.num_parameters()
     # Not cast afterwards: a model's constants (Gemma's scale) must be as exact as in the standalone file.
     dtype = torch.float64 if count <= _FLOAT64_LIMIT else torch.float32
     device, split = _placed(count * dtype.itemsize)
@@ -313,6 +317,7 @@ def _load(location: str, config, state: str, seed: int, arguments: dict) -> tran
         dtype=dtype,
         use_safetensors=None if "gguf_file" in arguments else True,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are in the report
         **split,
         **arguments,
     )
@@ -367,7 +372,7 @@ def _state_of(folder: Path) -> str:
         raise ValueError(f"its weights are GGUF: name the file, {folder / named[0]}")
     raise ValueError(
         f"its weights are not safetensors ({found[0]}), and to read others may run code: if you trust them, convert "
-        "them (AutoModelForCausalLM.from_pretrained(X, use_safetensors=False).save_pretrained(X)); or say --state random"
+        "them (AutoModelForCausalLM.from_pretrained(X, use_safetensors=False).save_pretrained(X)) or use --state random"
     )
 
 
@@ -384,9 +389,9 @@ def _require_whole(lm: transformers.PreTrainedModel, report: dict) -> None:
         raise ValueError("it is a PEFT adapter: merge it into its model and save that")
     kinds = {"missing": "missing_keys", "unexpected": "unexpected_keys", "of another shape": "mismatched_keys"}
     wrong = [
-        f"{len(names)} {what} ({', '.join(sorted(map(str, names))[:2])}{', ...' * (len(names) > 2)})"
+        f"{len(names)} {what} ({', '.join(names[:2])}{', ...' * (len(names) > 2)})"
         for what, key in kinds.items()
-        if (names := report.get(key))
+        if (names := sorted(found if isinstance(found, str) else found[0] for found in report.get(key) or []))
     ]
     if wrong := [*wrong, *map(str, report.get("error_msgs") or [])]:
         raise ValueError(f"its weights do not fit its config: {'; '.join(wrong)}; get the files again")

@@ -196,8 +196,8 @@ class Study:
     def create(cls, folder: Path | str, info: dict, former: dict | None = None) -> "Study":
         """Open the study in `folder`, or start it. `info` says what is measured; it needs "name" and "storage".
 
-        With "files" programs and outputs go to that fsspec URL. former: other values that an earlier version has written
-        for the same. Workers can join the study from here on.
+        With "files" programs and outputs go to that fsspec URL. former: other values that an earlier version has
+        written for the same. Workers can join the study from here on.
         Raises UserError if the folder can't be written, or if it or the storage holds a study of something else.
         """
         folder = Path(folder)
