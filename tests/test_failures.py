@@ -1,6 +1,7 @@
 """One bad item never takes down the rest: a trial, a program or a row that fails is recorded, and all else goes on."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 
@@ -143,7 +144,7 @@ def test_a_metric_that_fails(model_folder, tmp_path, taskbits, body, expected):
 def test_one_program_that_cannot_be_confirmed_does_not_keep_the_others_from_it(
     model_folder, task_folder, tmp_path, monkeypatch, taskbits
 ):
-    """Of three programs on the frontier one has a damaged file, and one's file is another's."""
+    """Of three programs on the frontier one has a damaged file, and one has none."""
     study = measure_unconfirmed(model_folder, task_folder, tmp_path / "study", monkeypatch, [0.2, 0.5, 0.9])
     short, damaged, missing = study.measurements()
     study.path(damaged.program).write_bytes(b"tbp")
@@ -168,17 +169,19 @@ def measure_unconfirmed(model_folder, task_folder, out, monkeypatch, values):
         study = measure(model_folder, task_folder, str(out), methods=["instructed"])
     first = study.measurements()
     assert len(first) == len(values)
-    records = study._records
-    with records._storage.engine.begin() as connection:
+    with sqlite3.connect(study.folder / "study.db") as database:
         for m, value in zip(first, values, strict=True):
-            for trial in records.trials():
-                kept = trial.user_attrs["measurement"]
-                if kept["program"] == m.program:
-                    kept = {**kept, "validation": {**kept["validation"], "value": value, "low": 0.0, "high": 1.0}}
-                    connection.exec_driver_sql(
-                        "UPDATE trial_user_attributes SET value_json = ? WHERE trial_id = ? AND key = 'measurement'",
-                        (json.dumps(kept), trial._trial_id),
-                    )
+            [(row, text)] = database.execute(
+                "SELECT trial_user_attribute_id, value_json FROM trial_user_attributes "
+                "WHERE key = 'measurement' AND value_json LIKE ?",
+                (f"%{m.program}%",),
+            )
+            kept = json.loads(text)
+            kept["validation"] = {**kept["validation"], "value": value, "low": 0.0, "high": 1.0}
+            database.execute(
+                "UPDATE trial_user_attributes SET value_json = ? WHERE trial_user_attribute_id = ?",
+                (json.dumps(kept), row),
+            )
     return Study.open(out)
 
 
