@@ -86,14 +86,14 @@ def measure_each(
         settings = json.dumps({"model": model, "revision": revision, "task": task, **options}, sort_keys=True)
         marker = folder / _FINISHED
         try:
-            if marker.exists() and marker.read_text() == settings:
+            if marker.exists() and marker.read_text(encoding="utf-8") == settings:
                 elsewhere = bool(options.get("storage") or options.get("files"))
                 studies.append(Study.open(folder, trust=elsewhere))
                 warn(f"{folder}: finished before", style="none")
                 continue
             warn(f"{folder}:", style="none")
             studies.append(measure(model, task, str(folder), revision=revision, **options))
-            marker.write_text(settings)
+            marker.write_text(settings, encoding="utf-8")
         except Exception as error:
             failed.setdefault(in_short(error), []).append(_name(model, revision))
     if not failed:

@@ -14,7 +14,7 @@ def forget() -> None:
         torch.cuda.reset_peak_memory_stats()
     elif (_PROC / "clear_refs").exists():
         with suppress(OSError):  # a container may not allow it
-            (_PROC / "clear_refs").write_text("5")
+            (_PROC / "clear_refs").write_text("5", encoding="ascii")
 
 
 def peak() -> int | None:
@@ -23,5 +23,5 @@ def peak() -> int | None:
         return torch.cuda.max_memory_allocated()
     if not (_PROC / "status").exists():
         return None
-    lines = (_PROC / "status").read_text().splitlines()
+    lines = (_PROC / "status").read_text("utf-8").splitlines()
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)

@@ -192,26 +192,27 @@ class Study:
         return Files(named or str(self.folder.absolute()), closed=not self._trusted)
 
     @classmethod
-    def create(cls, folder: Path | str, info: dict) -> "Study":
+    def create(cls, folder: Path | str, info: dict, former: dict | None = None) -> "Study":
         """Open the study in `folder`, or start it. `info` says what is measured; it needs "name" and "storage".
 
-        With "files" programs and outputs go to that fsspec URL. Workers can join the study from here on.
+        With "files" programs and outputs go to that fsspec URL. former: other values that an earlier version has
+        written for the same. Workers can join the study from here on.
         Raises UserError if the folder can't be written, or if it or the storage holds a study of something else.
         """
         folder = Path(folder)
         path = folder / "study.json"
         if path.exists():
             kept = _read_info(folder)
-            if differing := _differing(kept, info):
+            if differing := _differing(kept, info, former):
                 raise UserError(f"{folder} holds a study of another {differing}: name another --out")
             study = cls(folder, kept, trusted=True)
-            study._invite()
+            study._invite(former)
             return study
         try:
             (folder / "programs").mkdir(parents=True, exist_ok=True)
             study = cls(folder, info, trusted=True)
             study._files.make()
-            study._invite()
+            study._invite(former)
             write_atomically(path, json.dumps(info, indent=1).encode())
         except OSError as error:
             raise UserError(f"cannot write to {folder}: {error.strerror}: name another --out") from error
@@ -250,13 +251,13 @@ class Study:
             )
         return study
 
-    def _invite(self) -> None:
+    def _invite(self, former: dict | None = None) -> None:
         """Keep in the storage what a worker needs to know."""
         shared = {name: value for name, value in self.info.items() if name != "storage"}
         folder, kept = str(self.folder.resolve()), self._records.values()
         if self.info["storage"] and "info" in kept:  # a storage in the folder came along with the folder
             place = storage.shown(self.info["storage"])
-            if differing := _differing(kept["info"], shared):
+            if differing := _differing(kept["info"], shared, former):
                 raise UserError(f"{place} holds a study of another {differing}: name another --storage")
             if not self.info.get("files") and kept["folder"] != folder:
                 raise UserError(
@@ -693,10 +694,10 @@ def _outputs_name(program: str, split: str) -> str:
     return f"outputs/{_hash(program)}.{split}.jsonl"
 
 
-def _differing(kept: dict, wanted: dict) -> str | None:
+def _differing(kept: dict, wanted: dict, former: dict | None) -> str | None:
     """The first thing that is not as wanted, with both values; None if there is none."""
     for name, value in wanted.items():
-        if kept.get(name) != value:
+        if kept.get(name) not in (value, (former or {}).get(name, value)):
             return f"{name} ({kept.get(name)!r}, not {value!r})"
     return None
 
@@ -706,7 +707,7 @@ def _machine() -> str:
     """A name for everything in which a process id means the same process: a host, or a container on it."""
     parts = [socket.gethostname()]
     with suppress(OSError):  # only Linux has these
-        parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip(), os.readlink("/proc/self/ns/pid")]
     return " ".join(parts)
 
 
