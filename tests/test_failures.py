@@ -149,7 +149,7 @@ def test_one_program_that_cannot_be_confirmed_does_not_keep_the_others_from_it(
     short, damaged, missing = study.measurements()
     study.path(damaged.program).write_bytes(b"tbp")
     study.path(missing.program).unlink()
-    arguments = ["--model", model_folder, "--task", task_folder, "--out", study.folder, "--methods", "zero-shot"]
+    arguments = ["--model", model_folder, "--task", task_folder, "--out", study.folder, "--methods", "instructed"]
     result = taskbits("measure", *arguments)
     assert result.returncode == 0, result.stderr
     lines = [line for line in result.stderr.splitlines() if "not confirmed: " in line]
@@ -278,3 +278,17 @@ def test_lines_tell_what_a_terminal_would_show(model_folder, task_folder, tmp_pa
         assert sum(m.program in line and f"{m.bytes:,} bytes" in line and "instructed" in line for line in lines)
     confirmed = [m for m in study.measurements() if m.test]
     assert confirmed and all(any(m.program in line and "on test" in line for line in lines) for m in confirmed)
+
+
+def test_verify_runs_the_code_of_a_task_only_when_trusted(model_folder, tmp_path, monkeypatch, taskbits):
+    folder = write_task(tmp_path / "task", metric="python:strangers_metric.judge")
+    (tmp_path / "task" / "strangers_metric.py").write_text("def judge(output, row):\n    return 0.5\n")
+    with monkeypatch.context() as patched:
+        patched.setattr("taskbits.measure.confirm_in_fresh_process", lambda study: None)
+        study = measure(model_folder, folder, str(tmp_path / "study"), methods=["zero-shot"])
+    path = study.path(study.measurements()[0].program)
+    (tmp_path / "task" / "strangers_metric.py").write_text("raise SystemExit('it was run')")
+    sys.modules.pop("strangers_metric")
+    refused = taskbits("verify", path)
+    assert refused.returncode == 2 and "strangers_metric" in refused.stderr and "it was run" not in refused.stderr
+    assert taskbits("export", path, "--standalone", tmp_path / "alone.py").returncode == 0

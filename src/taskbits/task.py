@@ -154,11 +154,14 @@ class Task:
         return self._metric.each(outputs, [template.fill(self.target, row) for row in rows], rows)
 
 
-def load_task(spec: str, rows: int | None = None, data: str | None = None, chat: bool | None = None) -> Task:
+def load_task(
+    spec: str, rows: int | None = None, data: str | None = None, chat: bool | None = None, code: bool = True
+) -> Task:
     """Load the task from a YAML file, a folder with task.yaml, or by its name (`lab:math`, `gsm8k`, `lm-eval:piqa`).
 
     rows: keep at most so many rows of each of validation and test (the first ones). data: the folder with the files of
-    a task that has its data from the hub. chat: over what the task says of the chat template.
+    a task that has its data from the hub. chat: over what the task says of the chat template. code:
+    whether what the task brings along may run.
     Raises UserError: no such task, a missing or unknown key, bad JSON, a row without a field, an empty split,
     an input that stands in two splits.
     """
@@ -168,7 +171,7 @@ def load_task(spec: str, rows: int | None = None, data: str | None = None, chat:
     elif data:
         raise UserError(f"--data is for {', '.join(tasks.NAMES)} and lm-eval:NAME: {spec} names its own files")
     else:
-        settings, splits, judge, where = _read_folder(spec)
+        settings, splits, judge, where = _read_folder(spec, code)
     if chat is not None:
         settings = {**settings, "chat": chat}
     _check_settings(settings, where)
@@ -202,11 +205,16 @@ def load_task(spec: str, rows: int | None = None, data: str | None = None, chat:
     return task
 
 
-def _read_folder(spec: str) -> tuple[dict, Splits, Metric, str]:
+def _read_folder(spec: str, code: bool) -> tuple[dict, Splits, Metric, str]:
     path = Path(resolve(spec, "tasks"))
     path = path / "task.yaml" if path.is_dir() else path
     settings, where = _read_yaml(path, spec), str(path)
     _check_settings(settings, where)
+    module = settings["metric"].removeprefix("python:").rpartition(".")[0]
+    if settings["metric"].startswith("python:") and not (code or module.startswith("taskbits.")):
+        raise UserError(
+            f"the task in {path.parent} runs the code of {module} ({settings['metric']}): --trust allows it"
+        )
     judge = metric(settings["metric"], settings.get("pattern"), str(path.parent.resolve()))
     splits = _read_splits(settings, path, template.fields(settings["prompt"]), template.fields(settings["target"]))
     return {**settings, "name": settings.get("name") or path.parent.name}, splits, judge, where
