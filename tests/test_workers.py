@@ -27,6 +27,7 @@ from taskbits.methods import method
 from taskbits.study import Score, Study, Taken, key
 
 PAIR = ("few-shot", '{"k": 1}')
+TRIAL = 'trial("few-shot", {"k": 1})'
 DYING = """
 import os, signal, sys
 from taskbits.study import Study
@@ -77,6 +78,46 @@ def test_a_trial_whose_process_was_killed_is_free_at_once_until_it_has_killed_th
         assert killed.returncode == -signal.SIGKILL
         assert study.running() == set() and study.done() == ({PAIR} if death == 3 else set())
     assert study.measurements() == []
+    study.retry()
+    assert study.done() == set()
+    subprocess.run([sys.executable, "-c", DYING, tmp_path])
+    assert study.running() == set() and study.done() == set()
+    with study.trial("few-shot", {"k": 1}) as trial:
+        finish(trial, 1, 0.5)
+
+
+BUSY = """
+import hashlib, signal, sys
+from taskbits.study import Study
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+with Study.open(sys.argv[1]).trial("few-shot", {"k": 1}):
+    print("begun", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # Python does not see the signal before this ends
+"""
+
+
+def test_a_worker_that_is_told_to_stop_and_killed_soon_after_did_not_die(tmp_path):
+    study = Study.create(tmp_path, INFO)
+    with subprocess.Popen([sys.executable, "-c", BUSY, tmp_path], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"begun\n"
+        assert study.running() == {PAIR}
+        process.terminate()
+        wait_for(lambda: study.running() == set())
+        assert process.poll() is None
+        process.kill()
+    assert [(t.state, "died" in t.user_attrs) for t in study._records.trials()] == [(TrialState.FAIL, False)]
+
+
+def test_a_program_that_kills_who_scores_it_is_not_confirmed(tmp_path):
+    study = Study.create(tmp_path, INFO)
+    with study.trial("few-shot", {"k": 1}) as trial:
+        program = finish(trial, 1, 0.5).program
+    for death in (1, 2):
+        killed = subprocess.run([sys.executable, "-c", DYING.replace(TRIAL, f"testing({program!r})"), tmp_path])
+        assert killed.returncode == -signal.SIGKILL and study.free_the_dead() == [program]
+        [m] = study.measurements()
+        assert (m.unconfirmed is None) == (death == 1)
+    assert "2 processes died" in m.unconfirmed
 
 
 def test_a_worker_elsewhere_counts_as_dead_after_its_silence(tmp_path, monkeypatch):
@@ -280,9 +321,10 @@ def test_two_workers_on_sqlite_then_measure_confirms(begun, model, model_folder,
     (freed,) = [t for t in trials(storage) if t.number == trial.number]
     assert freed.state == TrialState.FAIL and "died" not in freed.user_attrs
     (other,) = [worker for worker in workers if worker is not stopped]
-    lines, errors = other.communicate(timeout=240)
+    _, errors = other.communicate(timeout=240)
     assert other.returncode == 0, errors
-    assert lines and all(" bytes, " in line for line in lines.splitlines())
+    first, *lines = errors.splitlines()
+    assert first.startswith("loading ") and lines and all(" bytes, " in line for line in lines)
     check_all_is_done_once(study, storage, methods, model, task_folder)
     assert not any(m.test for m in study.measurements())
     arguments = {"methods": methods, "storage": storage, "files": f"file://{tmp_path}/files", "race": False}

@@ -152,7 +152,7 @@ def measure(
         "data": data,
         "chat": chat,
         "race": race,
-        "target": _level(target, "--target"),
+        "target": target,
         "storage": storage,
         "files": files,
         **({"retry": True} if retry else {}),
@@ -336,7 +336,6 @@ def complexity(
     from taskbits.frontier import complexity as read_off
     from taskbits.study import Study
 
-    _level(at, "--at")
     study = Study.open(folder, trust)
     if as_json:
         found, seen = (choose(study.measurements(), at) for choose in (read_off, on_test))
@@ -444,13 +443,6 @@ def card(
 
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _level(level: float | None, option: str) -> float | None:
-    """The level. Raises UserError if it is none: "nan" is a number, too."""
-    if level is not None and not 0 <= level <= 1:
-        raise UserError(f"{option} {level}: a level is a number from 0 to 1")
-    return level
 
 
 def _levels(text: str | None) -> list[float] | None:

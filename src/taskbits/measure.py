@@ -126,13 +126,16 @@ def measure(
 
 
 def _tell_what_failed(study: Study) -> None:
-    """A line for each reason why trials failed, and for each program that could not be confirmed.
+    """A line for each method and reason why its trials failed, and for each program that could not be confirmed.
 
-    Raises UserError if none was confirmed.
+    Settings that can't work are told of only if none of the method's can. Raises UserError if no program was confirmed.
     """
-    failed = Counter((attempt.method, attempt.why) for attempt in study.history() if attempt.failed)
-    for (name, why), count in failed.items():
-        warn(f"{name}: {count} trial{'s' * (count != 1)} failed: {why}")
+    history = study.history()
+    good = {attempt.method for attempt in history if attempt.bytes is not None}
+    ended = [a for a in history if a.error and (a.failed or a.method not in good)]
+    failed = Counter((a.method, "failed" if a.failed else "left out", a.error) for a in ended)
+    for (name, how, error), count in failed.items():
+        warn(f"{name}: {count} trial{'s' * (count != 1)} {how}: {error}")
     measured = study.measurements()
     unconfirmed = [m for m in measured if m.unconfirmed is not None]
     for m in unconfirmed:
@@ -246,7 +249,7 @@ class Search:
 
     def obstacle(self) -> str | None:
         """Why most trials have no program, if some have none."""
-        reasons = Counter(attempt.why for attempt in self.study.history() if attempt.why and attempt.bytes is None)
+        reasons = Counter(attempt.error for attempt in self.study.history() if attempt.error)
         if reasons:
             return reasons.most_common(1)[0][0]
         return "all trials were too long for this budget" if self.skipped else None
@@ -265,11 +268,15 @@ class Search:
             time.sleep(_WAIT)
 
     def choose(self, sweeps: dict[str, list[dict]], taken: set[tuple[str, str]]) -> tuple[str, dict] | None:
-        """The method and the settings to try, other than those that are taken. A method that always fails is left."""
+        """The method and the settings to try, other than those that are taken. A method that always fails is left.
+
+        It does if none of its trials ended well, and several failed, or could not work for the same reason.
+        """
         history = self.study.history()
         good = {attempt.method for attempt in history if attempt.bytes is not None}
-        failures = Counter(attempt.method for attempt in history if attempt.failed)
-        sweeps = {name: sweep for name, sweep in sweeps.items() if name in good or failures[name] < _FAILURES}
+        errors = Counter((a.method, "" if a.failed else a.error) for a in history if a.error)
+        hopeless = {name for (name, _), count in errors.items() if count >= _FAILURES} - good
+        sweeps = {name: sweep for name, sweep in sweeps.items() if name not in hopeless}
         if self.budget is None and self.target is None:
             return in_turn(sweeps, history, taken)
         end = self.expected_end(sweeps)

@@ -137,7 +137,8 @@ class Attempt:
     """A trial that has ended, for those who choose the next one.
 
     bytes, score: of its program on validation; where it was dropped, on the rows seen until then; None if there was
-    no program, or no score. why: it has no measurement. failed: by an error that tells nothing of its settings.
+    no program, or no score. error: what ended it, in a line, if something did. failed: by an error that nobody
+    foresaw, and not by one that says what is wrong with its settings.
     """
 
     method: str
@@ -146,7 +147,7 @@ class Attempt:
     bytes: int | None
     score: float | None
     dropped: bool
-    why: str | None = None
+    error: str | None = None
     failed: bool = False
 
 
@@ -329,8 +330,8 @@ class Study:
                         size and int(size),
                         score,
                         dropped=trial.values is None,
-                        why=None if trial.values else str(attrs.get("why") or attrs.get("died")),
-                        failed="died" in attrs or failure.get("class", UserError.__name__) != UserError.__name__,
+                        error=str(attrs.get("why") or attrs["died"]) if {"failure", "died"} & attrs.keys() else None,
+                        failed="died" in attrs or bool(failure) and not failure["foreseen"],
                     )
                 )
         return found
@@ -533,7 +534,12 @@ class Trial:
         """
         why = in_short(error)
         told = hidden("".join(traceback.format_exception(error)))[-_TRACEBACK:]
-        failure = {"class": type(error).__name__, "message": hidden(str(error))[:_TRACEBACK], "traceback": told}
+        failure = {
+            "class": type(error).__name__,
+            "foreseen": isinstance(error, UserError),
+            "message": hidden(str(error))[:_TRACEBACK],
+            "traceback": told,
+        }
         self._study._records.note(self._trial, "failure", failure)
         self.give_up(why)
         return why

@@ -248,7 +248,9 @@ def _read_folder(spec: str, code: bool) -> tuple[dict, Splits, Metric, str]:
     _check_settings(settings, where)
     if not code and settings["metric"].startswith("python:") and settings["metric"] not in OWN:
         module = settings["metric"].removeprefix("python:").rpartition(".")[0]
-        raise UserError(f"the task in {path.parent} runs the code of {module} ({settings['metric']})")
+        raise UserError(
+            f"the task in {path.parent} runs the code of {module} ({settings['metric']}): --trust allows it"
+        )
     splits = _read_splits(settings, path, template.fields(settings["prompt"]), template.fields(settings["target"]))
     tokenize = settings.get("tokenize")
     if settings["metric"] in ("bleu", "chrf") and not tokenize:
