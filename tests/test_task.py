@@ -14,7 +14,7 @@ import tokenizers
 import torch
 import yaml
 from conftest import ROWS, write_task
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import taskbits.measure
@@ -132,6 +132,16 @@ def test_metrics_of_one_name_are_each_task_s_own(tmp_path):
         assert not (tmp_path / f"task{at}" / "__pycache__").exists()
     with pytest.raises(ImportError):
         import help_of_tests  # noqa: F401
+
+
+def test_packages_of_one_name_are_each_task_s_own_and_a_folder_of_data_is_none(tmp_path):
+    source = "from importlib.util import find_spec\nassert not find_spec('data_of_tests')\n"
+    source += "from pack_of_tests.help import AT\n"
+    for at in (0.5, 0.25):
+        modules = {"pack_of_tests.judge": source + always("AT"), "pack_of_tests.help": f"AT = {at}"}
+        folder = with_metric(tmp_path / f"task{at}", "pack_of_tests.judge.score", **modules)
+        (tmp_path / f"task{at}" / "data_of_tests").mkdir()
+        assert value(folder) == at
 
 
 def test_modules_beside_a_task_shadow_no_library_and_are_shadowed_by_none(tmp_path):
@@ -430,6 +440,7 @@ VALUES = st.recursive(
 PIECES = st.sampled_from(["{a}", "{b_1}", "{été}", "{a:}", "{{", "}}", "%", "%%", "%s", "%(a)s"]) | st.text("ab%() \n")
 
 
+@settings(deadline=None)
 @given(pieces=st.lists(PIECES), values=st.tuples(VALUES, VALUES, VALUES))
 def test_what_a_program_reads_is_what_its_file_reads(pieces, values):
     """A standalone file fills prompts by the % operator."""

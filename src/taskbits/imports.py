@@ -73,11 +73,14 @@ def _import_from(folder: str, module: str) -> types.ModuleType:
 def _beside(folder: str) -> Iterator[Callable[[], list[Path]]]:
     """While this lasts, modules of the folder can be imported, after all others. Gives its files that were loaded."""
     before, writes_nothing = set(sys.modules), sys.dont_write_bytecode
-    finder = types.SimpleNamespace(
-        find_spec=lambda name, path, target=None: (
-            importlib.machinery.PathFinder.find_spec(name, [folder]) if path is None else None
-        )
-    )
+    found_here = set()
+
+    def find_spec(name: str, path, target=None):
+        spec = importlib.machinery.PathFinder.find_spec(name, [folder]) if path is None else None
+        if spec and (spec.loader or any(Path(folder, name).glob("*.py"))):  # a folder of data is no package
+            found_here.add(name)
+            return spec
+        return None
 
     def loaded() -> dict[str, Path]:
         found = {}
@@ -89,6 +92,7 @@ def _beside(folder: str) -> Iterator[Callable[[], list[Path]]]:
                 found[name] = file
         return found
 
+    finder = types.SimpleNamespace(find_spec=find_spec)
     importlib.invalidate_caches()
     sys.meta_path.append(finder)
     sys.dont_write_bytecode = True
@@ -97,8 +101,9 @@ def _beside(folder: str) -> Iterator[Callable[[], list[Path]]]:
     finally:
         sys.dont_write_bytecode = writes_nothing
         sys.meta_path.remove(finder)
-        for name in loaded():
-            if not name.startswith("_taskbits_"):
+        files = loaded()
+        for name in set(sys.modules) - before:
+            if name.partition(".")[0] in found_here or name in files and not name.startswith("_taskbits_"):
                 del sys.modules[name]
 
 
