@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import signal
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -197,6 +198,7 @@ def test_fingerprints_of_studies_that_were_made_stay(name, fingerprint):
     "source, message",
     [
         ("import sys\nsys.exit()", "SystemExit"),
+        ("class Odd(BaseException):\n    pass\nraise Odd('odd')", "Odd: odd"),
         ("def score(", "SyntaxError"),
         ("{}['a']", "KeyError: 'a'"),
         ("raise ValueError('two\\nlines')", "ValueError: two lines"),
@@ -286,6 +288,15 @@ def test_what_a_metric_raises_names_the_row(tmp_path, raised, shown):
         task.score("test", ["x"] * 16)
     with pytest.raises(UserError, match=expected):
         task.rewards("test", [0, 5, 3, 1], ["x"] * 4)
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(128 + signal.SIGTERM)], ids=repr)
+def test_what_ends_the_process_is_no_fault_of_the_metric(end):
+    def interrupted(output, row):
+        raise end
+
+    with pytest.raises(type(end)):
+        from_function(interrupted).score(["x"], [""], [{}])
 
 
 def test_a_value_that_only_some_rows_have_is_the_mean_of_those():

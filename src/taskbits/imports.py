@@ -38,11 +38,19 @@ def load_function(name: str, folder: str = "") -> tuple[Callable, tuple[str, ...
         else:
             function = getattr(importlib.import_module(module), attribute)
             files = {} if is_own else _installed(module, getattr(function, "__module__", None))
-    except (Exception, SystemExit) as error:  # whatever a stranger's module raises
+    except BaseException as error:  # whatever a stranger's module raises
+        if ends_process(error):
+            raise
         raise UserError(f"python:{name} can't be imported: {described(error)}") from error
     if not callable(function):
         raise UserError(f"python:{name} is not a function")
     return function, tuple(f"{place} {hash_of(file)}" for place, file in sorted(files.items()))
+
+
+def ends_process(error: BaseException) -> bool:
+    """Whether a person or a signal (as the command line has it) ends this process: no fault of the code that ran."""
+    by_signal = isinstance(error, SystemExit) and type(error.code) is int and error.code > 128
+    return by_signal or isinstance(error, KeyboardInterrupt)
 
 
 def described(error: BaseException) -> str:

@@ -17,7 +17,7 @@ import sacrebleu
 from scipy import stats
 
 from taskbits.errors import UserError
-from taskbits.imports import described, load_function
+from taskbits.imports import described, ends_process, load_function
 from taskbits.study import Score
 
 OWN = tuple(
@@ -97,7 +97,9 @@ def per_example(
     def judgement(at: int, example: tuple) -> dict[str, list[float]]:
         try:
             found = judge(*example)
-        except (Exception, SystemExit) as error:  # whatever a task's own function raises
+        except BaseException as error:  # whatever a task's own function raises
+            if ends_process(error):
+                raise
             raise Unjudged(at, f"{name} failed: {described(error)}") from error
         several = found if isinstance(found, dict) and found else {"": found}
         read = {str(key): _numbers(value) for key, value in several.items()}
