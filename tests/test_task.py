@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import signal
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -14,7 +15,7 @@ import tokenizers
 import torch
 import yaml
 from conftest import ROWS, write_task
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import taskbits.measure
@@ -134,6 +135,16 @@ def test_metrics_of_one_name_are_each_task_s_own(tmp_path):
         import help_of_tests  # noqa: F401
 
 
+def test_packages_of_one_name_are_each_task_s_own_and_a_folder_of_data_is_none(tmp_path):
+    source = "from importlib.util import find_spec\nassert not find_spec('data_of_tests')\n"
+    source += "from pack_of_tests.help import AT\n"
+    for at in (0.5, 0.25):
+        modules = {"pack_of_tests.judge": source + always("AT"), "pack_of_tests.help": f"AT = {at}"}
+        folder = with_metric(tmp_path / f"task{at}", "pack_of_tests.judge.score", **modules)
+        (tmp_path / f"task{at}" / "data_of_tests").mkdir()
+        assert value(folder) == at
+
+
 def test_modules_beside_a_task_shadow_no_library_and_are_shadowed_by_none(tmp_path):
     modules = dict.fromkeys(["json", "random", "numpy"], "raise RuntimeError('shadows')")
     source = "import json, random, numpy, tokenizers\nassert json.dumps and random.seed and tokenizers.Tokenizer\n"
@@ -187,6 +198,7 @@ def test_fingerprints_of_studies_that_were_made_stay(name, fingerprint):
     "source, message",
     [
         ("import sys\nsys.exit()", "SystemExit"),
+        ("class Odd(BaseException):\n    pass\nraise Odd('odd')", "Odd: odd"),
         ("def score(", "SyntaxError"),
         ("{}['a']", "KeyError: 'a'"),
         ("raise ValueError('two\\nlines')", "ValueError: two lines"),
@@ -276,6 +288,15 @@ def test_what_a_metric_raises_names_the_row(tmp_path, raised, shown):
         task.score("test", ["x"] * 16)
     with pytest.raises(UserError, match=expected):
         task.rewards("test", [0, 5, 3, 1], ["x"] * 4)
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(128 + signal.SIGTERM)], ids=repr)
+def test_what_ends_the_process_is_no_fault_of_the_metric(end):
+    def interrupted(output, row):
+        raise end
+
+    with pytest.raises(type(end)):
+        from_function(interrupted).score(["x"], [""], [{}])
 
 
 def test_a_value_that_only_some_rows_have_is_the_mean_of_those():
@@ -430,6 +451,7 @@ VALUES = st.recursive(
 PIECES = st.sampled_from(["{a}", "{b_1}", "{été}", "{a:}", "{{", "}}", "%", "%%", "%s", "%(a)s"]) | st.text("ab%() \n")
 
 
+@settings(deadline=None)
 @given(pieces=st.lists(PIECES), values=st.tuples(VALUES, VALUES, VALUES))
 def test_what_a_program_reads_is_what_its_file_reads(pieces, values):
     """A standalone file fills prompts by the % operator."""

@@ -9,7 +9,7 @@ from datasets.arrow_writer import ArrowWriter
 
 from taskbits.errors import UserError
 from taskbits.task import load_task
-from taskbits.tasks import gsm8k
+from taskbits.tasks import gsm8k, ifeval
 
 STEPS = "She sold 48/2 = <<48/2=24>>24 clips.\n#### {}"
 
@@ -114,7 +114,10 @@ def test_translation_s_files_may_begin_with_a_mark_and_end_with_blank_lines(tmp_
         (["keywords:existence"], ["keywords"], "AttributeError"),
     ],
 )
-def test_ifeval_s_prompts_without_instructions_that_can_be_checked_are_named(tmp_path, names, kwargs, message):
+def test_ifeval_s_prompts_without_instructions_that_can_be_checked_are_named(
+    monkeypatch, tmp_path, names, kwargs, message
+):
+    monkeypatch.setattr(ifeval, "_SIZES", {"train": 3, "validation": 3})
     good = {"prompt": "Hello?", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
     bad = {"prompt": "Bye?", "instruction_id_list": names, "kwargs": kwargs}
     write = (tmp_path / "input_data.jsonl").write_text

@@ -121,7 +121,9 @@ def measure(
     revision: Annotated[
         str | None, typer.Option("--revision", help="Revision of a hub model; several with commas between.")
     ] = None,
-    rows: Annotated[int | None, typer.Option(min=1, help="Use only so many validation and test rows.")] = None,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Use only so many validation and test rows, drawn by a hash.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Folder with the task's files; from the hub by default.")] = None,
     chat: Annotated[
         bool | None, typer.Option("--chat/--no-chat", help="Whether prompts go through the model's chat template.")

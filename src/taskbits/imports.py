@@ -38,11 +38,19 @@ def load_function(name: str, folder: str = "") -> tuple[Callable, tuple[str, ...
         else:
             function = getattr(importlib.import_module(module), attribute)
             files = {} if is_own else _installed(module, getattr(function, "__module__", None))
-    except (Exception, SystemExit) as error:  # whatever a stranger's module raises
+    except BaseException as error:  # whatever a stranger's module raises
+        if ends_process(error):
+            raise
         raise UserError(f"python:{name} can't be imported: {described(error)}") from error
     if not callable(function):
         raise UserError(f"python:{name} is not a function")
     return function, tuple(f"{place} {hash_of(file)}" for place, file in sorted(files.items()))
+
+
+def ends_process(error: BaseException) -> bool:
+    """Whether a person or a signal (as the command line has it) ends this process: no fault of the code that ran."""
+    by_signal = isinstance(error, SystemExit) and type(error.code) is int and error.code > 128
+    return by_signal or isinstance(error, KeyboardInterrupt)
 
 
 def described(error: BaseException) -> str:
@@ -73,11 +81,14 @@ def _import_from(folder: str, module: str) -> types.ModuleType:
 def _beside(folder: str) -> Iterator[Callable[[], list[Path]]]:
     """While this lasts, modules of the folder can be imported, after all others. Gives its files that were loaded."""
     before, writes_nothing = set(sys.modules), sys.dont_write_bytecode
-    finder = types.SimpleNamespace(
-        find_spec=lambda name, path, target=None: (
-            importlib.machinery.PathFinder.find_spec(name, [folder]) if path is None else None
-        )
-    )
+    found_here = set()
+
+    def find_spec(name: str, path, target=None):
+        spec = importlib.machinery.PathFinder.find_spec(name, [folder]) if path is None else None
+        if spec and (spec.loader or any(Path(folder, name).glob("*.py"))):  # a folder of data is no package
+            found_here.add(name)
+            return spec
+        return None
 
     def loaded() -> dict[str, Path]:
         found = {}
@@ -89,6 +100,7 @@ def _beside(folder: str) -> Iterator[Callable[[], list[Path]]]:
                 found[name] = file
         return found
 
+    finder = types.SimpleNamespace(find_spec=find_spec)
     importlib.invalidate_caches()
     sys.meta_path.append(finder)
     sys.dont_write_bytecode = True
@@ -97,8 +109,9 @@ def _beside(folder: str) -> Iterator[Callable[[], list[Path]]]:
     finally:
         sys.dont_write_bytecode = writes_nothing
         sys.meta_path.remove(finder)
-        for name in loaded():
-            if not name.startswith("_taskbits_"):
+        files = loaded()
+        for name in set(sys.modules) - before:
+            if name.partition(".")[0] in found_here or name in files and not name.startswith("_taskbits_"):
                 del sys.modules[name]
 
 

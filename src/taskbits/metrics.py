@@ -13,7 +13,7 @@ import sacrebleu
 
 from taskbits import intervals
 from taskbits.errors import UserError
-from taskbits.imports import described, load_function
+from taskbits.imports import described, ends_process, load_function
 from taskbits.study import Score
 
 OWN = tuple(
@@ -92,7 +92,9 @@ def per_example(
     def judgement(at: int, example: tuple) -> dict[str, list[float]]:
         try:
             found = judge(*example)
-        except (Exception, SystemExit) as error:  # whatever a task's own function raises
+        except BaseException as error:  # whatever a task's own function raises
+            if ends_process(error):
+                raise
             raise Unjudged(at, f"{name} failed: {described(error)}") from error
         several = found if isinstance(found, dict) and found else {"": found}
         read = {str(key): _numbers(value) for key, value in several.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 from taskbits.errors import UserError
 from taskbits.imports import described
 from taskbits.rows import Splits, find_file, hub_rows, read_rows
-from taskbits.tasks.ifeval.checkers import score
+from taskbits.tasks.ifeval.checkers import follows
 from taskbits.tasks.ifeval.examples import examples
 
 SETTINGS = {
@@ -34,7 +34,8 @@ def read(data: Path | None) -> Splits:
         try:
             if not row["instruction_id_list"]:
                 raise UserError("there is no instruction")
-            score("Hello.", row)
+            for name, kwargs in zip(row["instruction_id_list"], row["kwargs"], strict=True):
+                follows(name, kwargs, row["prompt"], "Hello.")
         except Exception as error:  # of what type the values are was never checked
             raise UserError(f"ifeval: test, row {number}: {described(error)}") from error
     made = {split: examples(size, split) for split, size in _SIZES.items()}
