@@ -47,6 +47,8 @@ def asked(model: Model, frame: Frame, rows: list[Row], prefix: str = "") -> list
 
 @torch.no_grad()
 def _generate(model: Model, prompts: list[str], frame: Frame, advance: Advance, sample: bool) -> list[str]:
+    if model.pipe.prefix or model.pipe._preprocess_params.get("prefix"):
+        raise UserError(f"transformers puts a text of its own before each prompt of a {type(model.lm).__name__}")
     ids = [model.tokenizer(prompt).input_ids for prompt in prompts]
     _check_context(model, prompts, [len(row) + frame.max_new_tokens for row in ids])
     # No stop string is longer in tokens than in bytes; a few more tokens cover one that starts inside a token.
