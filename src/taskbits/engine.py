@@ -322,10 +322,13 @@ def pays(lm: transformers.PreTrainedModel, rows: int) -> bool:
     """Whether so many rows are worth beginning in float32."""
     if lm.dtype != _DOUBLE or rows < 4 * PROBE or way(lm) == SINGLY:
         return False
-    if _SINGLE in _ways(lm):
-        return way(lm, _SINGLE) != SINGLY
-    with single(lm):
-        return way(lm) != SINGLY
+    if _SINGLE not in _ways(lm):
+        try:
+            with single(lm):
+                way(lm)
+        except UserError:  # no numbers in float32
+            return False
+    return _ways(lm)[_SINGLE] != SINGLY
 
 
 def drift(exact: torch.Tensor, quick: torch.Tensor) -> float:
@@ -465,12 +468,12 @@ def _attend(module, query, key, value, attention_mask, scaling=None, start=None,
 transformers.AttentionInterface.register(_OURS, _attend)
 
 
-def way(lm: transformers.PreTrainedModel, dtype: torch.dtype | None = None) -> str:
+def way(lm: transformers.PreTrainedModel) -> str:
     """How the model reads rows in its present arithmetic: the fastest way that gives what single rows give.
 
     Seen once, from what the ways give for a few short rows. Raises UserError if the model can't read a single row.
     """
-    ways, dtype = _ways(lm), dtype or lm.dtype
+    ways, dtype = _ways(lm), lm.dtype
     if dtype not in ways:
         rows = _trial(lm)
         with torch.no_grad():
