@@ -3,8 +3,8 @@
     python benchmarks/kinds.py [kind ...]
 
 Outputs (rows of different lengths, with and without a long start that all share, with and without a stop string)
-against one call of the pipeline a row, and the costs of choices against one pass a choice, in the precision that loading
-chooses.
+against one call of the pipeline a row, and the costs of choices against one pass a choice, in the precision that
+loading chooses.
 Writes the table to benchmarks/kinds.md; ends with one JSON line.
 """
 
@@ -25,10 +25,27 @@ from taskbits.model import Model
 from taskbits.predict import likelihoods, predict
 from taskbits.task import Frame
 
+HERE = Path(__file__)
+ABOUT = """# Kinds of causal LM
+
+    python benchmarks/kinds.py
+
+Each kind that transformers maps to a causal LM, tiny and at random, in the precision that loading chooses. Outputs and
+choices' costs are those of single calls of the pipeline, row by row, and come
+
+* `fast`: in padded batches, what rows share computed and kept once
+* `padded`: in padded batches with the library's own attention and cache; behind a shared start, rows of one length
+* `singly`: one row at a time, since batches differ or fail for this kind
+* `refused`: not at all, with this one line
+* `wrong`: otherwise; there should be none
+* `not tried`: the library makes or runs none with its usual sizes set small
+"""
+LEAST = 150  # kinds that can be made tiny; with fewer, something is wrong with the making
 KINDS = tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 VOCABULARY = 96
 WINDOW = 8
-LIMIT = 5
+LIMIT = 4
+FEW = 6  # rows that are run alone, too
 SMALL = 3_000_000  # parameters of a model that counts as tiny
 SHARED = " ".join(str(20 + 7 * n % 70) for n in range(24)) + " "  # longer than a window
 ENDS = ["5 9 11", "31", "40 41 42 43 44", "7 8", "77 12 60", *(f"{n} {n + 3}" for n in range(30, 42))]
@@ -86,7 +103,9 @@ def build(kind: str) -> transformers.PreTrainedModel:
                 size = transformers.AutoModelForCausalLM.from_config(small).num_parameters()
             if size > SMALL:
                 raise ValueError(f"{size} parameters")
-            return transformers.AutoModelForCausalLM.from_config(small).eval()
+            lm = transformers.AutoModelForCausalLM.from_config(small).eval()
+            lm(torch.tensor([[5, 9, 11]]))  # sizes that don't go together show here
+            return lm
         except Exception as error:
             failures.append(error)
     raise failures[0]
@@ -99,6 +118,8 @@ PLANS = (
 )
 # What some kinds need besides, since their sizes depend on each other in their own way.
 OWN = {
+    "bamba": {"attn_layer_indices": [1]},
+    "codegen": {"n_head": 4},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "hunyuan_v1_dense": {"head_dim": 16},
     "hunyuan_v1_moe": {"head_dim": 16},
@@ -134,16 +155,18 @@ def differing(model: Model) -> list[str]:
         rows = [{"text": shared + end} for end in ENDS]
         quick = predict(model, Frame("{text}", (), LIMIT), rows)
         plain = []
-        for row in rows:
+        for row in rows[:FEW]:
             whole = model.pipe(row["text"], max_new_tokens=LIMIT, do_sample=0)[0]["generated_text"]
             plain.append(whole[len(row["text"]) :])
         about = " behind a start" * bool(shared)
-        if quick != plain:
+        if quick[:FEW] != plain:
             found.append(f"outputs{about}")
         stop = max(plain, key=len)[-2:] or "1"
-        if predict(model, Frame("{text}", (stop,), LIMIT), rows) != [text.split(stop)[0] for text in plain]:
+        if predict(model, Frame("{text}", (stop,), LIMIT), rows[:FEW]) != [text.split(stop)[0] for text in plain]:
             found.append(f"outputs with a stop string{about}")
-        worths, few = [], rows[:6]
+        if not engine.loss_is_surprisal(model.lm):
+            continue  # choices are refused
+        worths, few = [], rows[:3]
         for row in few:
             costs = []
             for choice in CHOICES:
@@ -171,7 +194,8 @@ def verdict(kind: str) -> tuple[str, str]:
     except Exception as error:
         return "wrong", _line(error)
     name = {engine.OWN: "fast", engine.LIBRARYS: "padded", engine.SINGLY: "singly"}[engine.way(model.lm)]
-    return ("wrong" if wrong else name), ", ".join([model.dtype, *wrong])
+    refused = [] if engine.loss_is_surprisal(model.lm) else ["choices are refused"]
+    return ("wrong" if wrong else name), ", ".join([model.dtype, *refused, *wrong])
 
 
 def _line(error: Exception) -> str:
@@ -188,7 +212,13 @@ def main() -> None:
         table[kind] = verdict(kind)
         print(f"{kind:26} {table[kind][0]:10} {time.time() - since:5.1f} s  {table[kind][1]}", flush=True)
     counts = collections.Counter(name for name, _ in table.values())
-    print(json.dumps({"benchmark": "kinds", **counts, "seconds": round(time.time() - began)}))
+    line = json.dumps({"benchmark": "kinds", "transformers": transformers.__version__, **counts})
+    if not options.kinds:
+        rows = [f"| {kind} | {name} | {about} |" for kind, (name, about) in table.items()]
+        HERE.with_suffix(".md").write_text("\n".join([ABOUT, line, "", "| kind | | |", "|---|---|---|", *rows, ""]))
+    print(json.dumps({**json.loads(line), "seconds": round(time.time() - began)}))
+    if counts["wrong"] or (not options.kinds and len(table) - counts["not tried"] < LEAST):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,12 @@ import torch
 import transformers
 from conftest import nothing, shorten_lessons, write_task
 
+from taskbits import engine
+from taskbits.errors import UserError
 from taskbits.export import standalone
 from taskbits.methods import method
 from taskbits.model import load_model
+from taskbits.places import blocks, last_in_blocks
 from taskbits.predict import predict
 from taskbits.scoring import outputs, score
 from taskbits.shipped import resolve
@@ -123,11 +126,8 @@ def test_generation_equals_one_call_per_input(odd, count):
     for given in (rows, alike):
         plain = []
         for row in given:
-            tokens = odd.tokenizer(row["text"], return_tensors="pt").input_ids
-            with torch.no_grad():
-                written = odd.lm.generate(tokens, max_new_tokens=12, do_sample=False)[0]
-            texts = odd.tokenizer.batch_decode([tokens[0], written], skip_special_tokens=True)
-            plain.append(texts[1][len(texts[0]) :])
+            whole = odd.pipe(row["text"], max_new_tokens=12, do_sample=0)[0]["generated_text"]
+            plain.append(whole[len(row["text"]) :])
         assert predict(odd, Frame("{text}", (), 12), given) == plain
 
 
@@ -166,3 +166,26 @@ def test_both_states_have_fingerprints_of_their_own(folder, odd):
     random = [load_model(folder, "random", seed) for seed in (0, 0, 1)]
     prints = [model.fingerprint for model in (odd, *random)]
     assert prints[1] == prints[2] and len(set(prints)) == 3
+
+
+def test_a_mixture_of_experts_computes_in_float32_where_there_is_no_float64(tmp_path):
+    config = transformers.MixtralConfig(vocab_size=len(lab_tokenizer()), num_local_experts=4, **GROUPED)
+    transformers.MixtralForCausalLM(config).save_pretrained(tmp_path)
+    lab_tokenizer().save_pretrained(tmp_path)
+    model = load_model(str(tmp_path))
+    assert model.dtype == "float32" and engine.way(model.lm) == engine.OWN
+    prompts = [f"Q: after {n} comes" for n in (1, 11, 1111)]
+    plain = [model.pipe(prompt, max_new_tokens=9, do_sample=0)[0]["generated_text"] for prompt in prompts]
+    written = predict(model, Frame("{text}", (), 9), [{"text": prompt} for prompt in prompts])
+    assert [a + b for a, b in zip(prompts, written, strict=True)] == plain
+    # Its experts are no matrices; what is behind a block's attention takes a vector for all tokens.
+    assert all("experts" not in name for name in (*blocks(model)[0], *last_in_blocks(model)))
+
+
+def test_methods_say_where_a_models_blocks_have_no_place_for_them(tmp_path):
+    gpt2(lab_tokenizer()).save_pretrained(tmp_path)
+    lab_tokenizer().save_pretrained(tmp_path)
+    model = load_model(str(tmp_path))
+    assert model.context == 512
+    with pytest.raises(UserError, match="no linear module"):
+        last_in_blocks(model)

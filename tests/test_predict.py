@@ -1,9 +1,12 @@
 """Fast scoring gives what one plain call per input gives."""
 
+import functools
+
 import pytest
 import torch
+import transformers
 
-from taskbits import engine
+from taskbits import engine, memory
 from taskbits.errors import UserError
 from taskbits.model import load_model
 from taskbits.predict import predict
@@ -84,3 +87,136 @@ def test_what_float32_cannot_tell_float64_decides(model_folder, monkeypatch, cho
         assert predict(model, frame, rows) == exact or factor == 0.0
     assert all(torch.equal(weight, before[name]) for name, weight in model.lm.state_dict().items())
     assert model.dtype == "float64"
+
+
+def piped(model, prompt):
+    """What the standalone file makes of a prompt."""
+    return model.pipe(prompt, max_new_tokens=9, do_sample=0)[0]["generated_text"][len(prompt) :]
+
+
+@pytest.mark.parametrize("shared", ["", SHARED])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"repetition_penalty": 1.3},
+        {"no_repeat_ngram_size": 2, "encoder_no_repeat_ngram_size": 3},
+        {"suppress_tokens": [*range(9, 900)], "begin_suppress_tokens": [*range(900, 1400)]},
+        {"min_length": 40, "bad_words_ids": [[5], [7, 9]], "exponential_decay_length_penalty": (2, 1.5)},
+        {"min_new_tokens": 4, "forced_eos_token_id": 12, "renormalize_logits": True},
+        {"guidance_scale": 1.5},
+        {"num_beams": 3, "length_penalty": 0.3},
+        {"do_sample": True, "temperature": 0.2, "top_k": 3, "min_p": 0.1, "max_length": 4},
+        {"cache_implementation": "static"},
+        {"use_cache": False, "prefill_chunk_size": None, "output_scores": True, "return_dict_in_generate": True},
+    ],
+    ids=lambda asked: next(iter(asked)),
+)
+def test_the_models_generation_config_is_followed_as_the_pipeline_does(model, monkeypatch, asked, shared):
+    """Padding is not penalised, a prompt's length counts without it, and the first float32 pass changes nothing."""
+    config = transformers.GenerationConfig(eos_token_id=0, pad_token_id=0, bos_token_id=0, **asked)
+    monkeypatch.setattr(model.lm, "generation_config", config)
+    prompts = [f"{shared}{'word ' * n}and some {n} more and more" for n in LENGTHS]
+    rows = [{"text": prompt} for prompt in prompts]
+    assert predict(model, Frame("{text}", (), 9), rows) == [piped(model, prompt) for prompt in prompts]
+
+
+@pytest.mark.parametrize("asked", [{"stop_strings": ["a"]}, {"num_return_sequences": 2}, {"penalty_alpha": 0.6}])
+def test_a_generation_config_that_cannot_be_followed_is_refused(model, monkeypatch, asked):
+    config = transformers.GenerationConfig(eos_token_id=0, pad_token_id=0, top_k=4)
+    vars(config).update(asked)  # as a file may have it
+    monkeypatch.setattr(model.lm, "generation_config", config)
+    with pytest.raises(UserError, match="can't generate with this model and its generation config: [^\n]*$"):
+        predict(model, Frame("{text}", (), 9), [{"text": "some"}, {"text": "words more"}])
+
+
+@pytest.mark.parametrize("choices", [(), (" one", " two")])
+@pytest.mark.parametrize("known", [False, True])
+def test_not_a_number_is_an_error(model_folder, choices, known):
+    model = load_model(model_folder)
+    if known:
+        engine.way(model.lm)
+    model.lm.model.norm.weight.data[3] = torch.nan
+    with pytest.raises(UserError, match="NaN"):
+        predict(model, Frame("{text}", (), 9, choices), [{"text": "word"}])
+
+
+@pytest.mark.parametrize("choices", [(), (" one", " two", " three words")])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory")]
+)
+def test_where_the_memory_gives_out_batches_are_halved(model, monkeypatch, choices, error):
+    rows = [{"text": "word " * n + "and"} for n in LENGTHS]
+    frame, read, most, done = Frame("{text}", (), 9, choices), engine.Reading.read, 3, []
+    plain = predict(model, frame, rows)
+
+    def reads(reading, tokens, real, logits):
+        reading.steps = getattr(reading, "steps", 0) + 1
+        if len(tokens) > most and (choices or reading.steps == 3):  # with choices there is one step
+            raise error
+        return read(reading, tokens, real, logits)
+
+    monkeypatch.setattr(engine.Reading, "read", reads)
+    assert predict(model, frame, rows, advance=done.append) == plain
+    assert choices or sum(done) == len(rows)
+    most = 0
+    with pytest.raises(UserError, match="memory"):
+        predict(model, frame, rows[:3])
+
+
+def test_free_memory_counts_containers_and_what_torch_keeps(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_PROC", tmp_path / "proc")
+    monkeypatch.setattr(memory, "_CGROUPS", tmp_path / "groups")
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
+
+    def write(path, text):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(text))
+
+    def group(folder, *contents):
+        for name, content in zip(("max", "current", "stat"), contents, strict=True):
+            write(tmp_path / "groups" / folder / f"memory.{name}", content)
+
+    cpu = torch.device("cpu")
+    assert memory.available(cpu) == 1000  # no groups
+    write(tmp_path / "proc" / "cgroup", "0::/jobs/mine\n")
+    group("", "max", 5, "inactive_file 3\n")
+    assert memory.available(cpu) == 1000
+    group("jobs", 900, 500, "active_file 40\ninactive_file 30\n")
+    assert memory.available(cpu) == 430
+    group("jobs/mine", 600, 400, "inactive_file 10\n")
+    assert memory.available(cpu) == 210
+    write(tmp_path / "proc" / "cgroup", "5:cpu:/else\n4:memory,hugetlb:/elsewhere\n")
+    for name, content in (("limit", 300), ("usage", 120)):
+        write(tmp_path / "groups" / "memory" / f"memory.{name}_in_bytes", content)
+    write(tmp_path / "groups" / "memory" / "memory.stat", "inactive_file 1\ntotal_inactive_file 20\n")
+    assert memory.available(cpu) == 200
+    for name, size in (("mem_get_info", (70, 99)), ("memory_reserved", 50), ("memory_allocated", 20)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, size=size: size)
+    assert memory.available(torch.device("cuda", 1)) == 100
+
+
+@pytest.mark.parametrize("way", [engine.OWN, engine.LIBRARYS])
+def test_layers_may_lie_on_several_devices(model_folder, way):
+    """The second layer and all behind it lie on another device, which only knows shapes; the tokens go to the first."""
+    lm = load_model(model_folder).lm
+    lm.lm_head.weight = torch.nn.Parameter(lm.lm_head.weight.detach().clone())  # no more that of the embeddings
+    lm.hf_device_map = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "": "meta"}
+    lm._taskbits_ways = {lm.dtype: way}
+
+    def follow(module, given, named):
+        move = functools.partial(torch.utils._pytree.tree_map_only, torch.Tensor, lambda tensor: tensor.to("meta"))
+        return move(given), move(named)
+
+    for part in (lm.model.layers[1], lm.model.norm, lm.lm_head):
+        part.to("meta").register_forward_pre_hook(follow, with_kwargs=True)
+    rows = [[*range(20, 40), *more] for more in ([1, 2, 3], [4, 5, 6], [7, 8, 9])]
+    with torch.no_grad():
+        start = engine.Start(lm, rows)
+        reading = engine.Reading(lm, start, 3)
+        tokens = torch.tensor([row[20:] for row in rows])
+        reading.read(tokens, torch.ones_like(tokens, dtype=torch.bool), 1)
+        reading.keep([0, 2])
+        logits = reading.read(tokens[:2, :1], torch.ones(2, 1, dtype=torch.bool), 1)
+    assert engine.batches(lm, start, rows) == [[0, 1, 2]]
+    assert start.length == 20 and logits.shape[:2] == (2, 1) and logits.device.type == "meta"
+    assert [layer.keys.device.type for layer in reading._cache.layers] == ["cpu", "meta"]

@@ -35,7 +35,7 @@ _FORCED = 3  # the last of their tokens, which come one by one
 # float32 whatever the weights are.
 _SAME = {torch.float64: 1e-5, torch.float32: 3e-4}
 # What of a config speaks of attention that doesn't see all tokens; it may show in long rows only.
-_PARTIAL = re.compile(r"window|attention_chunk|local|sparse|topk|compress|block_size")
+_PARTIAL = re.compile(r"window|attention_chunk|(?<!num_)local|sparse_att|index_topk|compress|block_size")
 
 Advance = Callable[[int], None]
 
@@ -51,7 +51,7 @@ class Start:
         if len(rows) < 2 or self.length < least or way(lm) == SINGLY:
             self.length = 0
             return
-        tokens = torch.tensor([rows[0][: self.length]], device=input_device(lm))
+        tokens = torch.tensor([rows[0][: self.length]]).to(input_device(lm))
         self.cache = lm(tokens, use_cache=True, logits_to_keep=1).past_key_values
 
 
@@ -167,8 +167,8 @@ def _write(
     (ends, processors), width = rules, max(map(len, whole))
     gaps = [width - len(row) for row in whole]
     device = input_device(lm)
-    new = torch.tensor([[0] * gap + row[start.length :] for row, gap in zip(whole, gaps, strict=True)], device=device)
-    real = torch.tensor([[False] * gap + [True] * (new.shape[1] - gap) for gap in gaps], device=device)
+    new = torch.tensor([[0] * gap + row[start.length :] for row, gap in zip(whole, gaps, strict=True)]).to(device)
+    real = torch.tensor([[False] * gap + [True] * (new.shape[1] - gap) for gap in gaps]).to(device)
     doubtful: list[int] = []
     with halving(left, lambda: alive):
         reading = Reading(lm, start, len(alive))
@@ -178,7 +178,7 @@ def _write(
             require_numbers(scores)
             if processors:
                 # Each row's own, on its own tokens: they count, penalise and forbid by what they find there.
-                texts = [torch.tensor([rows[i] + written[i]], device=device) for i in alive]
+                texts = [torch.tensor([rows[i] + written[i]]).to(device) for i in alive]
                 scores = torch.cat(
                     [
                         processors[i](text, scores[at : at + 1])
@@ -242,7 +242,7 @@ def _write_singly(
     """What the library's `generate` writes after one row."""
 
     def stop(tokens, scores, **_):
-        return torch.tensor([ended(tokens[0, len(row) :].tolist())], device=tokens.device)
+        return torch.tensor([ended(tokens[0, len(row) :].tolist())]).to(tokens.device)
 
     def check(tokens, scores):
         require_numbers(scores)
@@ -257,7 +257,7 @@ def _write_singly(
 
 def _library(lm: transformers.PreTrainedModel, row: list[int], **how) -> torch.Tensor:
     """`lm.generate` for one row. Raises UserError with its reason if it can't."""
-    tokens = torch.tensor([row], device=input_device(lm))
+    tokens = torch.tensor([row]).to(input_device(lm))
     try:
         return lm.generate(tokens, attention_mask=torch.ones_like(tokens), return_dict_in_generate=False, **how)
     except UserError:
@@ -312,7 +312,7 @@ def _line(error: Exception) -> str:
 def _last_logits(lm: transformers.PreTrainedModel, start: Start, rows: list[list[int]]) -> torch.Tensor:
     found = []
     for row in rows:
-        tokens = torch.tensor([row[start.length :]], device=input_device(lm))
+        tokens = torch.tensor([row[start.length :]]).to(input_device(lm))
         found.append(Reading(lm, start, 1).read(tokens, torch.ones_like(tokens, dtype=torch.bool), 1)[0, -1])
     return torch.stack(found)
 
@@ -321,10 +321,13 @@ def pays(lm: transformers.PreTrainedModel, rows: int) -> bool:
     """Whether so many rows are worth beginning in float32."""
     if lm.dtype != torch.float64 or rows < 4 * PROBE or way(lm) == SINGLY:
         return False
-    if torch.float32 in _ways(lm):
-        return way(lm, torch.float32) != SINGLY
-    with single(lm):
-        return way(lm) != SINGLY
+    if torch.float32 not in _ways(lm):
+        try:
+            with single(lm):
+                way(lm)
+        except UserError:  # no numbers in float32
+            return False
+    return _ways(lm)[torch.float32] != SINGLY
 
 
 def drift(exact: torch.Tensor, quick: torch.Tensor) -> float:
@@ -464,12 +467,12 @@ def _attend(module, query, key, value, attention_mask, scaling=None, start=None,
 transformers.AttentionInterface.register(_OURS, _attend)
 
 
-def way(lm: transformers.PreTrainedModel, dtype: torch.dtype | None = None) -> str:
+def way(lm: transformers.PreTrainedModel) -> str:
     """How the model reads rows in its present arithmetic: the fastest way that gives what single rows give.
 
     Seen once, from what the ways give for a few short rows. Raises UserError if the model can't read a single row.
     """
-    ways, dtype = _ways(lm), dtype or lm.dtype
+    ways, dtype = _ways(lm), lm.dtype
     if dtype not in ways:
         rows = _trial(lm)
         with torch.no_grad():
@@ -504,7 +507,7 @@ def _trial(lm: transformers.PreTrainedModel) -> list[list[int]]:
 def _whole(lm: transformers.PreTrainedModel, row: list[int]) -> torch.Tensor:
     """The logits (tokens, vocabulary) of a row alone. Raises UserError if the model can't compute them."""
     try:
-        logits = lm(torch.tensor([row], device=input_device(lm))).logits[0]
+        logits = lm(torch.tensor([row]).to(input_device(lm))).logits[0]
     except Exception as error:
         raise UserError(f"the model can't be run on text alone in {_name(lm.dtype)}: {_line(error)}") from error
     require_numbers(logits)
@@ -512,9 +515,25 @@ def _whole(lm: transformers.PreTrainedModel, row: list[int]) -> torch.Tensor:
 
 
 @torch.no_grad()
+def loss_is_surprisal(lm: transformers.PreTrainedModel) -> bool:
+    """Whether the model's loss is the mean surprisal of each next token, as a standalone file that chooses takes it."""
+    if "_taskbits_loss" not in lm.__dict__:
+        row = _trial(lm)[0]
+        tokens = torch.tensor([row]).to(input_device(lm))
+        logits = _whole(lm, row)
+        surprisal = torch.nn.functional.cross_entropy(logits[:-1], tokens[0, 1:].to(logits.device))
+        try:
+            loss = float(lm(tokens, labels=tokens).loss)
+        except Exception:  # some take no labels
+            loss = math.nan
+        lm._taskbits_loss = abs(loss - float(surprisal)) < 1e-4 * abs(float(surprisal))
+    return lm._taskbits_loss
+
+
+@torch.no_grad()
 def _grows(lm: transformers.PreTrainedModel, row: list[int], truth: torch.Tensor) -> bool:
     """Whether generation, token by token, sees the logits of the whole row; then the model is causal."""
-    tokens = torch.tensor([row], device=input_device(lm))
+    tokens = torch.tensor([row]).to(input_device(lm))
     seen: list[torch.Tensor] = []
 
     def force(before, scores):
@@ -560,8 +579,8 @@ def _batch_agrees(
     width = max(map(len, own))
     # Padded on the right, as choices are read.
     reading = Reading(lm, start, len(own))
-    tokens = torch.tensor([row + [0] * (width - len(row)) for row in own], device=device)
-    real = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in own], device=device)
+    tokens = torch.tensor([row + [0] * (width - len(row)) for row in own]).to(device)
+    real = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in own]).to(device)
     logits = reading.read(tokens, real, width)
     if not all(
         _is_same(lm, got[: len(row)], true[start.length :]) for got, row, true in zip(logits, own, truth, strict=True)
@@ -572,7 +591,7 @@ def _batch_agrees(
     for step in range(_FORCED):
         ends = [len(row) - _FORCED + step + 1 for row in own]
         parts = [row[:end] if step == 0 else row[end - 1 : end] for row, end in zip(own, ends, strict=True)]
-        tokens = torch.tensor([[0] * (max(map(len, parts)) - len(part)) + part for part in parts], device=device)
+        tokens = torch.tensor([[0] * (max(map(len, parts)) - len(part)) + part for part in parts]).to(device)
         real = torch.tensor([[n >= tokens.shape[1] - len(part) for n in range(tokens.shape[1])] for part in parts])
         logits = reading.read(tokens, real.to(device), 1)[:, -1]
         if not all(

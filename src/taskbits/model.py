@@ -94,7 +94,7 @@ class Model:
     def context(self) -> int:
         """Longest sequence in tokens, prompt and output together."""
         config = self.lm.config.get_text_config()
-        return next((size for name in _CONTEXT if (size := getattr(config, name, None))), 2**31)
+        return next((size for name in _CONTEXT if (size := getattr(config, name, None) or 0) > 0), 2**31)
 
     @property
     def dtype(self) -> str:

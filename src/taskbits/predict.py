@@ -50,6 +50,8 @@ def asked(model: Model, frame: Frame, rows: list[Row], prefix: str = "") -> list
 
 @torch.no_grad()
 def _generate(model: Model, prompts: list[str], frame: Frame, advance: Advance, sample: bool) -> list[str]:
+    if model.pipe.prefix or model.pipe._preprocess_params.get("prefix"):
+        raise UserError(f"transformers puts a text of its own before each prompt of a {type(model.lm).__name__}")
     ids = [model.tokens(prompt, frame.chat) for prompt in prompts]
     _check_context(model, prompts, [len(row) + frame.max_new_tokens for row in ids])
     # No stop string is longer in tokens than in bytes; a few more tokens cover one that starts inside a token.
@@ -114,9 +116,17 @@ def _costs(
     model: Model, frame: Frame, prompts: list[str], rows: list[Row], advance: Advance = lambda n: None
 ) -> list[list[float]]:
     """What each of a row's choices costs, in nats: the surprisal of prompt and choice (the prompt's own share is the
-    same for all), or behind what is given, and by character, as the frame has it."""
+    same for all), or behind what is given, and by character, as the frame has it.
+
+    Raises UserError if this kind of model has no such loss.
+    """
     if not rows:
         return []
+    if not engine.loss_is_surprisal(model.lm):
+        raise UserError(
+            "choices are told apart by the model's loss, which for this kind of model is not the surprisal of its next "
+            "tokens: measure the task without choices"
+        )
     options = [frame.options(row) for row in rows]
     given = [frame.given(row) + some for row, some in zip(rows, options, strict=True)]
     found = _surprisals(model, frame.chat, prompts, given, advance)
@@ -141,15 +151,16 @@ def _surprisals(
 
     Tokens that all options of a prompt share are left out. ends: one of these tokens must come next.
     """
+    # A model that runs one row at a time may look ahead: it reads each option whole, alone, from its first token.
+    alone = engine.way(model.lm) == engine.SINGLY
     ids = [[model.tokens(prompt + o, chat) for o in some] for prompt, some in zip(prompts, options, strict=True)]
     _check_context(model, prompts, [max(map(len, row)) for row in ids])
     common = [
         max(1, engine.common_length(row if len(row) > 1 else [*row, model.tokens(prompt, chat)]))
         for prompt, row in zip(prompts, ids, strict=True)
     ]
+    common = [1] * len(ids) if alone and not ends else common
     # If nothing must follow the last token, its logits are not needed; one pass serves options that start another.
-    # A model that runs one row at a time may look ahead: it reads each option whole, alone.
-    alone = engine.way(model.lm) == engine.SINGLY
     seen = [[option if ends or alone else option[:-1] for option in row] for row in ids]
     passes = [(i, tokens) for i, row in enumerate(seen) for tokens in (row if alone else _maximal(row))]
     with engine.halving([], lambda: [0]):
@@ -181,8 +192,8 @@ def _surprisals(
 def _read(model: Model, start: engine.Start, rows: list[list[int]], first: int) -> torch.Tensor:
     """Logits (rows, n, vocabulary) of all rows' tokens from the one numbered `first`, behind the start."""
     width, device = max(map(len, rows)), engine.input_device(model.lm)
-    tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
-    real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], dtype=torch.bool, device=device)
+    tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows]).to(device)
+    real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], dtype=torch.bool).to(device)
     return engine.Reading(model.lm, start, len(rows)).read(tokens, real, width - first)
 
 

@@ -60,7 +60,7 @@ def load(name: str, data: Path | None, code: bool = True) -> tuple[dict, Splits,
     """
     is_file = name.endswith(".yaml")
     if is_file and not code:
-        raise UserError(f"the task lm-eval:{name} runs the code of its file, whose functions and templates can be any")
+        raise UserError(f"the task lm-eval:{name} runs the code of its file, whose functions and templates can be any: --trust allows it")
     if importlib.util.find_spec("lm_eval") is None:
         raise UserError(f"lm-eval:{name} needs the optional extra: pip install 'taskbits[lm-eval]'")
     logging.getLogger("lm_eval").setLevel(logging.CRITICAL)
