@@ -183,7 +183,7 @@ def check_matrices(model: Model, target: object) -> None:
     """Refuse a target that fits no matrix, or is in another parameter's name, too."""
     require(type(target) is str, "target")
     found = [weight.ndim for name, weight in model.lm.named_parameters() if target in name]
-    require(found != [] and set(found) == {2}, f"{target!r} does not stand for matrices in this model")
+    require(found != [] and set(found) == {2}, f"{target[:40]!r} does not stand for matrices in this model")
 
 
 def check_numbers(step: float, spread: float, bound: int) -> None:
