@@ -27,6 +27,7 @@ from contextlib import nullcontext
 from types import ModuleType
 
 import numpy
+import torch
 from torch.overrides import TorchFunctionMode
 
 from taskbits.devices import repeatable
@@ -119,7 +120,7 @@ def results(model: Model, program: Program, limit: float | None = None) -> list:
     require(not short or word.startswith(">"), "the payload is not a whole number of words")
     data = program.payload + bytes(short)
     decoded: list = []
-    with _Deadline(limit) if limit else nullcontext():
+    with _Deadline(limit) if limit else nullcontext(), numpy.errstate(all="ignore"):
         for module, settings in found:
             given = dict(settings)
             if decoded and "text" in inspect.signature(module.adapt).parameters:
@@ -143,14 +144,19 @@ def results(model: Model, program: Program, limit: float | None = None) -> list:
 
 
 class _Deadline(TorchFunctionMode):
-    """Inside, every function of torch raises UserError once `seconds` are over: all that takes long calls many."""
+    """Inside, torch raises UserError once `seconds` are over: all that takes long calls it often.
+
+    Only where a tensor is worked on, and no sooner than a second later again: what a library sets for a while, such as
+    that no gradients are kept, it can set back.
+    """
 
     def __init__(self, seconds: float):
         super().__init__()
         self._seconds, self._end = seconds, time.monotonic() + seconds
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        if time.monotonic() > self._end:
+        if time.monotonic() > self._end and args and isinstance(args[0], torch.Tensor):
+            self._end = time.monotonic() + 1
             raise UserError(f"decoding the program takes more than {self._seconds:g} s: allow it more with --limit")
         return function(*args, **(kwargs or {}))
 
@@ -179,7 +185,7 @@ def check_matrices(model: Model, target: object) -> None:
     """Refuse a target that fits no matrix, or is in another parameter's name, too."""
     require(type(target) is str, "target")
     found = [weight.ndim for name, weight in model.lm.named_parameters() if target in name]
-    require(found != [] and set(found) == {2}, f"{target!r} does not stand for matrices in this model")
+    require(found != [] and set(found) == {2}, f"{target[:40]!r} does not stand for matrices in this model")
 
 
 def check_numbers(step: float, spread: float, bound: int) -> None:

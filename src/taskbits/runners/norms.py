@@ -24,4 +24,4 @@ def check(model, data, target, step, spread, bound):
     check_numbers(step, spread, bound)
     require(type(target) is str, "target")
     found = [weight.ndim for name, weight in model.lm.named_parameters() if target in name]
-    require(found != [] and set(found) == {1}, f"{target!r} does not stand for vectors in this model")
+    require(found != [] and set(found) == {1}, f"{target[:40]!r} does not stand for vectors in this model")

@@ -27,4 +27,4 @@ def check(model, data, target, step, spread, bound):
     require(type(target) is str, "target")
     found = [module for name, module in model.lm.named_modules() if target in name]
     fit = all(isinstance(module, torch.nn.Linear) and module.bias is None for module in found)
-    require(found != [] and fit, f"{target!r} does not stand for matrices without bias in this model")
+    require(found != [] and fit, f"{target[:40]!r} does not stand for matrices without bias in this model")

@@ -1,0 +1,135 @@
+"""The command line as a process: interrupted, with an output of any encoding, read only in part."""
+
+import io
+import os
+import runpy
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import PRINTED, PROCESSES, _begin, _command, forked
+from test_report import study
+
+from taskbits import cli
+
+
+def started(folder, function, *arguments):
+    """A new process, forked from one that has loaded the libraries, whose output goes to files in the folder."""
+    process = PROCESSES.Process(target=_begin, args=(str(folder), function, arguments))
+    process.start()
+    return process
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _interruptible(words):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background may have it ignored
+    _command(words)
+
+
+def test_ctrl_c_ends_a_search_in_one_line(model_folder, task_folder, tmp_path):
+    out = tmp_path / "study"
+    process = started(
+        tmp_path,
+        _interruptible,
+        ["taskbits", "measure", "--model", model_folder, "--task", task_folder, "--out", str(out)],
+    )
+    wait_for(lambda: list(out.glob("programs/*.tbp")) or not process.is_alive())
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    printed, errors = (Path(tmp_path, name).read_text(encoding="utf-8") for name in PRINTED)
+    assert process.exitcode == 130, errors
+    assert errors.endswith("taskbits: interrupted; what was measured is kept, and the same command goes on\n")
+    assert "Traceback" not in errors and "Aborted" not in printed + errors
+
+
+def _confirm(folder):
+    sys.argv = ["confirm", folder]
+    del sys.modules["taskbits.confirm"]  # loaded already, as another module than the main one
+    runpy.run_module("taskbits.confirm", run_name="__main__", alter_sys=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe to know when the process is on its way")
+def test_ctrl_c_ends_the_confirmation_without_a_word(tmp_path):
+    (tmp_path / "study").mkdir()
+    os.mkfifo(tmp_path / "study" / "study.json")
+    process = started(tmp_path, _confirm, str(tmp_path / "study"))
+    with (tmp_path / "study" / "study.json").open("w", encoding="utf-8"):  # as soon as the other end is read
+        os.kill(process.pid, signal.SIGINT)
+        process.join()
+    assert process.exitcode == -signal.SIGINT
+    assert Path(tmp_path, "stderr").read_text(encoding="utf-8") == ""
+
+
+@pytest.mark.parametrize("encoding, sign", [("ascii", r"\u2264"), ("cp1252", r"\u2264"), ("utf-8", "≤")])
+def test_whatever_the_output_s_encoding(encoding, sign, monkeypatch, tmp_path):
+    study(tmp_path / "study", [(300, 0.5, "data", {"text": "é\u2192"})], model="mod\u00e8le\u2192")
+    printed = []
+    for command in (["complexity", "--at", "0.1"], ["frontier"], ["card"]):
+        monkeypatch.setattr(sys, "argv", ["taskbits", command[0], str(tmp_path / "study"), *command[1:]])
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 0
+        printed.append(sys.stdout.buffer.getvalue().decode(encoding))
+    assert all(printed) and f"C(T_0.1 | M) {sign} 300 bytes" in printed[0]
+
+
+def _unread(words):
+    end, begin = os.pipe()
+    os.close(end)
+    os.dup2(begin, 1)
+    sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False), encoding="utf-8")
+    _command(words)
+
+
+def test_an_output_that_nobody_reads_on(tmp_path):
+    study(tmp_path, [(300, 0.5, "data", {})])
+    result = forked(_unread, ["taskbits", "frontier", str(tmp_path)])
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["complexity", "x", "--at", "nan"], "nan is not a level"),
+        (["complexity", "x", "--at", "inf"], "inf is not a level"),
+        (["measure", "--model", "m", "--task", "t", "--out", "o", "--target", "nan"], "nan is not a level"),
+        (["measure", "--model", "m", "--task", "t", "--out", "o", "--budget", "9" * 400 + "h"], "is not a time"),
+        (["measure", "--model", "m", "--task", "t", "--out", "o", "--budget", "1e999h"], "is not a time"),
+        (["frontier", "name-\udcff"], "'name-\\udcff' is not in the system's encoding"),
+    ],
+)
+def test_options_without_sense(taskbits, words, said):
+    result = taskbits(*words)
+    assert result.returncode == 2
+    assert result.stderr.startswith("taskbits: ") and result.stderr.count("\n") == 1 and said in result.stderr
+
+
+def test_a_study_where_a_file_is(taskbits, model_folder, task_folder, tmp_path):
+    (tmp_path / "file").touch()
+    result = taskbits("measure", "--model", model_folder, "--task", task_folder, "--out", tmp_path / "file")
+    assert result.returncode == 2 and f"cannot write to {tmp_path / 'file'}" in result.stderr
+
+
+def test_every_file_is_read_and_written_in_an_encoding_that_is_named():
+    """So that it is the same on systems of other locales."""
+    import ast
+
+    import taskbits
+
+    unnamed = []
+    for path in Path(taskbits.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
+            needed = {"read_text": 1, "write_text": 2}.get(name)
+            if needed and len(node.args) < needed and not any(word.arg == "encoding" for word in node.keywords):
+                unnamed.append(f"{path}:{node.lineno}")
+    assert unnamed == []
