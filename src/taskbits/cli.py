@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from taskbits.display import console as notes
+from taskbits.display import quiet
 from taskbits.errors import UserError
 
 app = typer.Typer(
@@ -37,7 +38,8 @@ def main() -> None:
     """Run the command line. Bad input: one line on stderr, exit code 2."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what is reserved is freed on the way out
     try:
-        app()
+        with quiet():
+            app()
     except UserError as error:
         print(f"taskbits: {error}", file=sys.stderr)
         sys.exit(2)

@@ -7,11 +7,12 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import torch
 
-from taskbits.display import progress
+from taskbits.display import progress, quiet
 from taskbits.errors import UserError
 from taskbits.frontier import envelope
 from taskbits.model import Model, load_model
@@ -63,10 +64,8 @@ def check(study: Study, measurement: Measurement, model: Model, task: Task, spli
         content = study.path(measurement.program).read_bytes()
     except OSError as error:
         raise UserError(f"{error.filename} can't be read: {error.strerror}") from error
-    threads = int(measurement.versions.get("threads", 0))
-    if 0 < threads <= (os.cpu_count() or 1):  # sums in another order round to other bits
-        torch.set_num_threads(threads)
-    scored = score(content, model, task, splits, advance)
+    with _as_many_threads(measurement):
+        scored = score(content, model, task, splits, advance)
     for what, found, wanted in (
         ("length", scored.bytes, measurement.bytes),
         ("digest of the adapted model", scored.adapted, measurement.adapted),
@@ -77,6 +76,18 @@ def check(study: Study, measurement: Measurement, model: Model, task: Task, spli
                 f"recorded with {measurement.versions}"
             )
     return scored
+
+
+@contextmanager
+def _as_many_threads(measurement: Measurement) -> Iterator[None]:
+    """Compute with as many threads as made the record, if there are: sums in another order round to other bits."""
+    ours, theirs = torch.get_num_threads(), int(measurement.versions.get("threads", 0))
+    if 0 < theirs <= (os.cpu_count() or 1):
+        torch.set_num_threads(theirs)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(ours)
 
 
 def open_parts(study: Study) -> tuple[Model, Task]:
@@ -95,6 +106,7 @@ def open_parts(study: Study) -> tuple[Model, Task]:
 
 if __name__ == "__main__":
     try:
-        confirm(sys.argv[1])
+        with quiet():
+            confirm(sys.argv[1])
     except UserError as error:
         sys.exit(f"taskbits: {error}")

@@ -6,9 +6,7 @@ file agree. Larger models compute in float32.
 """
 
 import hashlib
-import logging
 import textwrap
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,17 +16,12 @@ from pathlib import Path
 import torch
 import transformers
 
+from taskbits.display import quiet
 from taskbits.errors import UserError
 from taskbits.shipped import resolve
 
 STATES = ("given", "random")
 _FLOAT64_LIMIT = 1_000_000_000
-
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
-# What is to be renamed in a library, or asked again of the hub, is nothing that a person can act on.
-logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 @dataclass(eq=False)
@@ -124,13 +117,14 @@ class Model:
     def save(self, folder: Path | str) -> None:
         """Write it as a Hugging Face folder in float32, so that a standalone program can be given it as M."""
         try:
-            with self.single_precision():
+            with self.single_precision(), quiet():
                 self.lm.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
         except OSError as error:
             raise UserError(f"cannot write to {folder}: {error}") from error
 
 
+@quiet()
 def load_model(spec: str, state: str = "given", seed: int = 0, revision: str | None = None) -> Model:
     """Load a hub id, a folder, a .gguf file or a shipped model (`lab:NAME`), on the GPU or GPUs that there are.
 

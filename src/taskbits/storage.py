@@ -16,10 +16,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from taskbits.display import console
+from taskbits.display import console, quiet
 from taskbits.errors import UserError
-
-optuna.logging.set_verbosity(optuna.logging.CRITICAL)
 
 _OPENING = 5  # seconds that a database may take to answer when it is opened: a wrong address shows soon
 _PATIENCE = 300  # and when it went away in the middle
@@ -39,6 +37,7 @@ class Records:
         self.interrupted = float("-inf")
         self._url = _parsed(url)
 
+        @quiet()
         def open_storage() -> tuple[optuna.storages.RDBStorage, optuna.Study]:
             storage = optuna.storages.RDBStorage(_text(self._url), _engine_options(self._url))
             if storage.engine.name == "sqlite":

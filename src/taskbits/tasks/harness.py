@@ -24,7 +24,6 @@ import difflib
 import importlib.util
 import itertools
 import json
-import logging
 import os
 import re
 import warnings
@@ -34,6 +33,7 @@ from pathlib import Path
 
 import numpy as np
 
+from taskbits.display import quiet
 from taskbits.errors import UserError
 from taskbits.metrics import Metric, mean_score, metric
 from taskbits.rows import Row, Splits, find_file, read_rows, share
@@ -54,8 +54,8 @@ def load(name: str, data: Path | None) -> tuple[dict, Splits, Metric]:
     """
     if importlib.util.find_spec("lm_eval") is None:
         raise UserError(f"lm-eval:{name} needs the optional extra: pip install 'taskbits[lm-eval]'")
-    logging.getLogger("lm_eval").setLevel(logging.CRITICAL)
-    with warnings.catch_warnings(action="ignore"):
+    importlib.import_module("datasets")  # before `quiet`, which knows the progress bars of what is loaded
+    with quiet(), warnings.catch_warnings(action="ignore"):
         task = _task(name, data)
         try:
             splits = _splits(name, task)
@@ -88,14 +88,11 @@ def load(name: str, data: Path | None) -> tuple[dict, Splits, Metric]:
 
 def _task(name: str, data: Path | None):
     """The harness's task, with no demonstrations and with its first metric and filter only."""
-    import datasets
     import evaluate
     import huggingface_hub
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    datasets.disable_progress_bars()
-    datasets.utils.logging.set_verbosity_error()
     # Metrics come from the hub too, under a switch of their own.
     evaluate.config.HF_EVALUATE_OFFLINE |= huggingface_hub.constants.HF_HUB_OFFLINE
     try:
