@@ -1,4 +1,4 @@
-"""The package leaves the libraries that it uses as it finds them, for whoever imports it into a program of their own."""
+"""The package leaves the libraries that it uses as it finds them, for whoever imports it into their own program."""
 
 import subprocess
 import sys
