@@ -211,25 +211,23 @@ BEFORE = {
         "333138393637353039347d9164443f55cfdef0f21f628fafd288a316086a88f76d90f793b62ce8d67cf229ed"
     ),
     "prequential": (
-        "74627001031bb5d1bb702d02d101c2017b2270726f6d7074223a22557365723a207b7175657374696f6e7d5c6e417373697374616e74"
-        "3a222c2273746f70223a5b225c6e225d2c226d61785f6e65775f746f6b656e73223a34302c2272756e6e6572223a227072657175656e"
-        "7469616c222c2273657474696e6773223a7b22656e64223a302c22726f7773223a342c226c656e677468223a36362c22626174636865"
-        "73223a322c2265706f636873223a322c2272617465223a302e3030312c2268656174223a302e377d2c22636865636b73756d223a3432"
-        "35393236373436347dafec9a80fce20690dc076377260b520195c55e7d8a5bb37d6fbaacc8630a213f540b2de08f5d8c330cd8e40774"
-        "64d9b74e74e9f5d3f7b3ba2205c524e1c926cb38f910df91d5f1a24ba092a8f7a90edf7bada4573783c2cdb5672f0e5fee7f9f2db720"
-        "97b5f44d480b1071e8d477f333e329c6b9a39a5db2f6399df2abbfa2acfa867f9b39b036ba0f536e10093fe6911a9448d0543da4d10c"
-        "ae28a18616f88dc68f51bcb1ac86a3ae3ee75ade033ea73dd410300670701637f3c1cb3cd97c80c62a2f332953"
+        "74627001031bb5d1bb702d02cf011d7b2270726f6d7074223a22557365723a207b7175657374696f6e7d5c6e417373697374616e743a"
+        "222c2273746f70223a5b225c6e225d2c226d61785f6e65775f746f6b656e73223a37322c2272756e6e6572223a227072657175656e74"
+        "69616c222c2273657474696e6773223a7b22656e64223a302c22726f7773223a312c226c656e677468223a31392c2262617463686573"
+        "223a322c2265706f636873223a312c2272617465223a302e3030312c2268656174223a317d2c22636865636b73756d223a3238353436"
+        "35343136307d9164443f54314973f4a6bbdfe2b2519e2ca633ccec1fea6100f21faf422d7b3617"
     ),
 }
 
 
 @pytest.mark.parametrize("kind", BEFORE)
 def test_programs_made_before_decode_as_ever(kind):
-    """Their checksums tell; the text is known."""
-    model = load_model("lab:pretrained")
-    prefix = runners.adapt(model, Program.from_bytes(bytes.fromhex(BEFORE[kind])))
+    """To the same text and the same examples: the checksum tells."""
+    model, program = load_model("lab:pretrained"), Program.from_bytes(bytes.fromhex(BEFORE[kind]))
+    decoded = runners.results(model, program)
+    assert runners.checksum(decoded) == program.checksum
     text = "User: Ann has 96 pears, drops 3. How many pears does Ann have now?\nAssistant: 96 - 3 = 93. #### 93\n"
-    assert prefix == {"coded": text, "prequential": ""}[kind]
+    assert decoded[0] == text or kind == "prequential"
 
 
 counts = st.lists(st.integers(1, 10**6), min_size=2, max_size=50)

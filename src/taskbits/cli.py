@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from taskbits.display import console as notes
-from taskbits.display import warn
+from taskbits.display import quiet, warn
 from taskbits.errors import UserError
 
 app = typer.Typer(
@@ -62,7 +62,8 @@ def main() -> None:
         for word in sys.argv:
             if any("\ud800" <= letter <= "\udfff" for letter in word):  # as Python reads bytes that are no text
                 raise UserError(f"the argument {word!r} is not in the system's encoding of file names: rename the file")
-        app()
+        with quiet():
+            app()
     except UserError as error:
         print(f"taskbits: {error}", file=sys.stderr)
         sys.exit(2)

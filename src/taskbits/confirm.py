@@ -9,12 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-
-if __name__ == "__main__":  # before what takes seconds to load: on Ctrl-C the parent says what there is to say
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import torch
 
@@ -38,7 +36,9 @@ sys.path.append(sys.path.pop(0))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 try:
     from taskbits.confirm import confirm
-    confirm(sys.argv[1])
+    from taskbits.display import quiet
+    with quiet():
+        confirm(sys.argv[1])
 except KeyboardInterrupt:
     sys.exit(130)
 except Exception as error:
@@ -133,11 +133,8 @@ def check(
         raise UserError(f"{error.filename} can't be read: {error.strerror}") from error
     if hash_of(content) != measurement.program:
         raise UserError(f"the file of program {measurement.program} is not what it was: it is damaged or altered")
-    threads = measurement.versions.get("threads", "")
-    threads = int(threads) if threads.isdecimal() else 0
-    if 0 < threads <= (os.cpu_count() or 1):  # sums in another order round to other bits
-        torch.set_num_threads(threads)
-    scored = score(content, model, task, splits, advance, limit=limit)
+    with _as_many_threads(measurement):
+        scored = score(content, model, task, splits, advance, limit=limit)
     if scored.bytes != measurement.bytes and (old := measurement.versions.get("taskbits")) != version("taskbits"):
         raise UserError(
             f"{measurement.program}: its length is {scored.bytes}, recorded is {measurement.bytes}: it was measured "
@@ -153,6 +150,19 @@ def check(
                 f"recorded with {measurement.versions}"
             )
     return scored
+
+
+@contextmanager
+def _as_many_threads(measurement: Measurement) -> Iterator[None]:
+    """Compute with as many threads as made the record, if there are: sums in another order round to other bits."""
+    ours, theirs = torch.get_num_threads(), measurement.versions.get("threads", "")
+    theirs = int(theirs) if theirs.isdecimal() else 0
+    if 0 < theirs <= (os.cpu_count() or 1):
+        torch.set_num_threads(theirs)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(ours)
 
 
 def open_parts(study: Study, code: bool = True) -> tuple[Model, Task]:

@@ -1,11 +1,43 @@
-"""What a person sees while something long goes on: a bar on a terminal, and lines where there is none."""
+"""What a person sees while something long goes on: a bar on a terminal, and lines where there is none; and what not."""
 
-from contextlib import AbstractContextManager, nullcontext
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 console = Console(stderr=True, highlight=False)
+
+# Modules that turn progress bars on and off: what to ask, what they answer if bars are on, and how to turn them. The
+# last turns the first's bars, too, so it is the first to be set back.
+_BARS = {
+    "huggingface_hub.utils": ("are_progress_bars_disabled", False, "disable_progress_bars", "enable_progress_bars"),
+    "datasets": ("are_progress_bars_disabled", False, "disable_progress_bars", "enable_progress_bars"),
+    "transformers.utils.logging": ("is_progress_bar_enabled", True, "disable_progress_bar", "enable_progress_bar"),
+}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, libraries only say what they raise: they log nothing and show no progress, and nothing is to be renamed.
+
+    For the whole of a process of this package, or for one call of a library. At the end all is as it was. Progress bars
+    of a library that is only loaded inside stay.
+    """
+    level = logging.root.manager.disable
+    with ExitStack() as after, warnings.catch_warnings():
+        after.callback(logging.disable, level)
+        logging.disable(max(level, logging.ERROR))
+        # What is to be renamed in a library is nothing that a person can act on.
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+        for name, (asked, if_on, off, on) in _BARS.items():
+            if library := sys.modules.get(name):
+                after.callback(getattr(library, on if getattr(library, asked)() == if_on else off))
+                getattr(library, off)()
+        yield
 
 
 def progress(*columns: ProgressColumn) -> Progress:

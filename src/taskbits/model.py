@@ -12,9 +12,7 @@ import datetime
 import hashlib
 import inspect
 import json
-import logging
 import textwrap
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +23,7 @@ import torch
 import transformers
 
 from taskbits import devices, engine
+from taskbits.display import quiet
 from taskbits.errors import UserError
 from taskbits.shipped import resolve
 from taskbits.task import Frame
@@ -44,12 +43,6 @@ _DATE = "2024-07-26"  # that a chat template is told if the task says none: the 
 _PROBES = ("a text", "Another: one\nof two lines")
 # What configs call the longest sequence.
 _CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "max_target_positions")
-
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
-# What is to be renamed in a library, or asked again of the hub, is nothing that a person can act on.
-logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 @dataclass(eq=False)
@@ -239,13 +232,14 @@ class Model:
     def save(self, folder: Path | str) -> None:
         """Write it as a Hugging Face folder in float32, so that a standalone program can be given it as M."""
         try:
-            with self.single_precision():
+            with self.single_precision(), quiet():
                 self.lm.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
         except (OSError, ValueError) as error:
             raise UserError(f"cannot write to {folder}: {_reason(error)}") from error
 
 
+@quiet()
 def load_model(spec: str, state: str = "given", seed: int = 0, revision: str | None = None) -> Model:
     """Load a hub id, a folder, a .gguf file or a shipped model (`lab:NAME`): onto the GPU with the most free memory,
     over all GPUs if it is too large for one, or on the CPU.

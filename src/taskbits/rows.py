@@ -11,6 +11,7 @@ import sys
 import zlib
 from pathlib import Path
 
+from taskbits.display import quiet
 from taskbits.errors import UserError
 
 Row = dict
@@ -105,9 +106,9 @@ def hub_rows(repository: str, config: str | None, split: str) -> list[Row]:
     """A split of a data set on the hub, or of its copy in the local cache. Raises UserError if neither is there."""
     import datasets
 
-    datasets.disable_progress_bars()
     try:
-        return list(datasets.load_dataset(repository, config, split=split))
+        with quiet():
+            return list(datasets.load_dataset(repository, config, split=split))
     except Exception as error:  # whatever the hub's client raises: it has no common class
         reason = " ".join(str(error).split())[:160]
         raise UserError(

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import optuna
 
+from taskbits.display import quiet
 from taskbits.study import Attempt, key
 
 Settings = dict
@@ -131,7 +132,8 @@ def _ask(name: str, sweep: list[Settings], own: list[Attempt], taken: Tried, rng
     if all(distribution.single() for distribution in space.values()):
         return None
     sampler = optuna.samplers.TPESampler(seed=int(rng.integers(2**31)), n_startup_trials=_FIRST, multivariate=True)
-    study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
+    with quiet():
+        study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
     for attempt in own:
         if attempt.bytes is not None and _is_in(attempt.settings, space):
             values = [math.log(attempt.bytes), attempt.score]

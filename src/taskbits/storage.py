@@ -20,10 +20,8 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from taskbits.display import warn
+from taskbits.display import quiet, warn
 from taskbits.errors import StoreError, hidden
-
-optuna.logging.set_verbosity(optuna.logging.CRITICAL)
 
 _OPENING = 5  # seconds that a database may take to answer when it is opened: a wrong address shows soon
 _PATIENCE = 300  # and when it went away in the middle
@@ -50,6 +48,7 @@ class Records:
         self._url = _parsed(url)
         self._patience = _OPENING if reads_only else _PATIENCE
 
+        @quiet()
         def open_storage() -> tuple[optuna.storages.RDBStorage, optuna.Study]:
             if reads_only:
                 storage = _storage(self._url, reads_only=True)

@@ -28,7 +28,6 @@ import difflib
 import importlib.util
 import itertools
 import json
-import logging
 import os
 import re
 import warnings
@@ -39,6 +38,7 @@ from pathlib import Path
 import numpy as np
 
 from taskbits import intervals
+from taskbits.display import quiet
 from taskbits.errors import UserError
 from taskbits.imports import described, hash_of
 from taskbits.metrics import Metric, Unjudged, mean_score, metric
@@ -60,11 +60,11 @@ def load(name: str, data: Path | None, code: bool = True) -> tuple[dict, Splits,
     """
     is_file = name.endswith(".yaml")
     if is_file and not code:
-        raise UserError(f"the task lm-eval:{name} runs the code of its file, whose functions and templates can be any: --trust allows it")
+        raise UserError(f"the task lm-eval:{name} runs the code of its file, which may hold any: --trust allows it")
     if importlib.util.find_spec("lm_eval") is None:
         raise UserError(f"lm-eval:{name} needs the optional extra: pip install 'taskbits[lm-eval]'")
-    logging.getLogger("lm_eval").setLevel(logging.CRITICAL)
-    with warnings.catch_warnings(action="ignore"):
+    importlib.import_module("datasets")  # before `quiet`, which knows the progress bars of what is loaded
+    with quiet(), warnings.catch_warnings(action="ignore"):
         task = _task(name, data)
         try:
             splits = _splits(name, task)
@@ -98,14 +98,11 @@ def load(name: str, data: Path | None, code: bool = True) -> tuple[dict, Splits,
 
 def _task(name: str, data: Path | None):
     """The harness's task, with no demonstrations and with its first metric and filter only."""
-    import datasets
     import evaluate
     import huggingface_hub
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    datasets.disable_progress_bars()
-    datasets.utils.logging.set_verbosity_error()
     # Metrics come from the hub too, under a switch of their own.
     evaluate.config.HF_EVALUATE_OFFLINE |= huggingface_hub.constants.HF_HUB_OFFLINE
     try:
