@@ -61,7 +61,7 @@ def study(folder, programs=(), tested=True, versions=VERSIONS, **info):
 
 
 def score(value):
-    return Score(value, value - 0.01, value + 0.05, 200)
+    return Score(value, value - 0.01, value + 0.05, 200, bound=value - 0.02)
 
 
 PROGRAMS = [
