@@ -155,7 +155,7 @@ def simulate(rows: tuple[int, int], graded: bool, studies: int, seed: int = 0) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--studies", type=int, default=400)
+    parser.add_argument("--studies", type=int, default=100)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     options = parser.parse_args()
     studies, out = options.studies, options.out
