@@ -155,7 +155,7 @@ def simulate(rows: tuple[int, int], graded: bool, studies: int, seed: int = 0) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--studies", type=int, default=400)
+    parser.add_argument("--studies", type=int, default=100)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     options = parser.parse_args()
     studies, out = options.studies, options.out
@@ -165,10 +165,12 @@ def main() -> None:
     text = [
         "# Claims",
         "",
-        f"`python benchmarks/claims.py`: {studies} simulated studies of each kind, {PROGRAMS} programs each; the levels",
-        f"are {', '.join(map(str, LEVELS))}, where the best programs score {BEST} in truth; the target is {TARGET}.",
+        f"`python benchmarks/claims.py`: {studies} simulated studies of each kind, {PROGRAMS} programs each. The",
+        f"levels are {', '.join(map(str, LEVELS))}; most of the longer programs score about {BEST} in truth; the",
+        f"target is {TARGET}.",
         "Wrong: of all levels, the share at which a program is named that scores less in truth. Claimed: the share at",
-        "which one is named. `plain` looks for a validation score of the target, `aimed` for one that lets it be claimed.",
+        "which one is named. `plain` looks for a validation score of the target, `aimed` for one that lets it be",
+        "claimed. Rows are those of validation and test.",
         "",
         "| scores | rows | claims | wrong | claimed | bytes, median |",
         "|---|---|---|---|---|---|",
@@ -184,8 +186,8 @@ def main() -> None:
                     shares = f"{figures['wrong']:.1%} | {figures['claimed']:.1%}"
                     text.append(f"| {scores} | {name} | {what} | {shares} | {count} |")
             notes.append(
-                f"* {scores}, {name}: where both rules claim, the programs are {found['times_longer']} times as long in "
-                f"the median; the highest claim of a study, whose level is chosen on test, is wrong in "
+                f"* {scores}, {name}: where both rules claim, the programs are {found['times_longer']} times as long "
+                f"in the median; the highest claim of a study, whose level is chosen on test, is wrong in "
                 f"{found['highest_wrong']:.1%}."
             )
             print("\n".join(text[-5:]), flush=True)

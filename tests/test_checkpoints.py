@@ -17,7 +17,7 @@ def study(folder, programs, **info):
     info = {"name": "a", "storage": None, "model": "m", "state": "given", "task": "t", "metric": "exact", **info}
     made = Study.create(folder, info)
     for size, value in programs.items():
-        score = Score(value, max(0.0, value - 0.02), min(1.0, value + 0.02), 100)
+        score = Score(value, max(0.0, value - 0.02), min(1.0, value + 0.02), 100, bound=value)
         with made.trial("zero-shot", {"bytes": size}) as trial:
             m = trial.finish(
                 program=b"%d" % size,

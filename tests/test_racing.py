@@ -46,6 +46,11 @@ def test_any_differences_give_an_answer(differences, more):
         assert not found
 
 
+@pytest.mark.parametrize("beyond", [float("nan"), -1.5])
+def test_differences_that_the_bets_do_not_allow_for_drop_nothing(beyond):
+    assert is_dominated(-np.ones(80), 200) and not is_dominated(np.array([beyond] + [-1.0] * 79), 200)
+
+
 def test_scoring_stops_a_dominated_program(tmp_path, model, model_folder):
     folder = write_task(tmp_path / "task", metric="python:metric_of_nothing.score")
     (tmp_path / "task" / "metric_of_nothing.py").write_text("def score(output, row):\n    return 0.0\n")

@@ -43,7 +43,7 @@ def names(studies: list[Study]) -> list[str]:
 
 
 def remarks(studies: list[Study]) -> list[str]:
-    """What to know of studies that stand beside published estimates: what either tells, and that test sets may differ."""
+    """What to know of studies that stand beside published estimates: what each tells; test sets may differ."""
     published = {study.info["task"]: study.info["test_set"] for study in studies if study.published}
     found = []
     for study in studies:

@@ -77,7 +77,7 @@ def claims(measurements: Iterable[Measurement]) -> list[tuple[float, Measurement
 
 
 def complexity(measurements: Iterable[Measurement], level: float) -> Measurement | None:
-    """The shortest program of which it holds with 95% confidence that it scores at least `level`; None if there is none.
+    """The shortest program that scores at least `level` with 95% confidence; None if there is none.
 
     It bounds C(T_level | M). Fixed-sequence testing (Learn then Test, Angelopoulos et al. 2021): from the program that
     is the best on validation, so the likeliest to pass, to ever shorter ones, until one's bound on test is below the

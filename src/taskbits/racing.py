@@ -17,8 +17,11 @@ _BETS = np.linspace(0.05, 0.95, 19)  # of what may be bet; the capital is spread
 def is_dominated(differences: np.ndarray, total: int) -> bool:
     """Whether the program's score on all `total` rows is not above the other's, but for an error of 1%.
 
-    differences: score minus the other's score of the rows seen so far, each in [-1, 1], in the order they were drawn.
+    differences: score minus the other's score of the rows seen so far, in the order they were drawn. False where one
+    is not in [-1, 1], which the bets count on (NaN, scores below 0).
     """
+    if not (np.abs(differences) <= 1).all():
+        return False
     capital, seen = np.ones_like(_BETS), 0.0
     for number, difference in enumerate(differences):
         needed = -seen / (total - number)  # the mean of what is left, if the program is to end level

@@ -18,7 +18,7 @@ def write_records(studies: list[Study], path: Path) -> None:
         "The shortest program that reaches each level with 95% confidence: the size of its standalone file, its score",
         "on test with the 95% interval, and what it scores at least on the task, with 95% confidence. Each level is a",
         "claim by itself: of many, one in twenty may be wrong. Last, the bytes of the shortest that scores as much on",
-        "these test rows, which says less of others. Written by `taskbits records`; what is not listed was not reached.",
+        "these test rows, which says less of others. Written by `taskbits records`; what isn't listed was not reached.",
         "",
         "| task | model | level | bytes | payload | method | settings | test | 95% interval | at least | these rows |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
