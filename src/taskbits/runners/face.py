@@ -1,9 +1,9 @@
 """The face of every standalone file: `python FILE --model M --input IN`, JSON rows in, one JSON text a line out.
 
-These functions are not called: `taskbits export` joins their bodies around the body of a runner's `adapt`, with
-the parameters in capitals replaced by the program's own values. M is a hub id or a folder; IN may be `-`, and is in the
-encoding that Python takes for text (UTF-8 anywhere would cost nine bytes); blank lines are skipped. The payload stands at
-the very beginning of the file.
+These functions are not called: `taskbits export` joins their bodies around the body of a runner's `adapt`, with the
+parameters in capitals replaced by the program's own values. M is a hub id or a folder; IN may be `-`, and is in the
+encoding that Python takes for text (UTF-8 anywhere would cost nine bytes); blank lines are skipped. The payload
+stands at the very beginning of the file.
 
 A model in float64 computes on the CPU: there it gives the same on any machine, and some accelerators (MPS) have no such
 numbers. But a program that draws from a device's own generator runs on the GPU, if there is one. A model in float32
