@@ -18,7 +18,7 @@ import tempfile
 import time
 import traceback
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import constriction
@@ -36,7 +36,7 @@ from taskbits.texts import encode_examples, encode_text
 
 LIMIT = 2.0  # seconds for decoding one program
 SLACK = 2.0  # and until the limit is noticed: what one call of torch or of the tokenizer takes at most
-READING = 1.0  # seconds for reading one container
+READING = 1.0  # seconds of the processor for reading one container
 EXPORTING = 60.0
 EXPORTED = 20  # of so many that are decoded one is exported
 
@@ -262,14 +262,14 @@ def _as_varint(number: int) -> bytes:
 class Tally:
     """What came of trying something many times, and every failure: whatever is no UserError of one line."""
 
-    def __init__(self, most: float):
-        """most: seconds that it may take."""
+    def __init__(self, most: float, clock: Callable[[], float] = time.perf_counter):
+        """most: seconds by this clock that it may take."""
         self.tried, self.refused, self.longest, self.failures = 0, 0, 0.0, []
-        self._most = most
+        self._most, self._clock = most, clock
 
     def attempt(self, work, about: str):
         """What the work returns; None if it was refused or failed."""
-        result, begun = None, time.perf_counter()
+        result, begun = None, self._clock()
         try:
             result = work()
         except UserError as error:
@@ -280,7 +280,7 @@ class Tally:
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
             self.failures.append(f"{about}: {traceback.format_exc()[-2000:]}")
-        taken = time.perf_counter() - begun
+        taken = self._clock() - begun
         self.tried, self.longest = self.tried + 1, max(self.longest, taken)
         if taken > self._most:
             self.failures.append(f"{about}: took {taken:.1f} s")
@@ -296,7 +296,7 @@ def fuzz(model: Model, containers: int, decodes: int, seed: int = 0) -> dict:
     for program in originals:
         with model.preserved():
             runners.adapt(model, program)
-    reading, exporting, decoding = Tally(READING), Tally(EXPORTING), Tally(LIMIT + SLACK)
+    reading, exporting, decoding = Tally(READING, time.process_time), Tally(EXPORTING), Tally(LIMIT + SLACK)
     memory.forget()
     before, begun = memory.peak() or 0, time.perf_counter()
     for number, content in enumerate(mutants([program.to_bytes() for program in originals], seed)):
