@@ -34,7 +34,7 @@ INPUTS = ["caf\u00e9", "x"]
 
 
 @pytest.mark.parametrize("choices", [(), (" one", " two")])
-def test_blank_lines_and_a_mark_of_the_byte_order_change_nothing(choices, model, model_folder, tmp_path):
+def test_blank_lines_change_nothing(choices, model, model_folder, tmp_path):
     program = Program(0, model.fingerprint, Frame("Q: {question}\nA:", ("\n",), 4, choices), "plain")
     (tmp_path / "alone.py").write_bytes(standalone(program, model.dtype))
     plain, odd = tmp_path / "plain.jsonl", tmp_path / "odd.jsonl"

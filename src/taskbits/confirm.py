@@ -22,7 +22,7 @@ from taskbits.errors import StoreError, UserError
 from taskbits.frontier import envelope
 from taskbits.model import Model, load_model
 from taskbits.scoring import Scored, score
-from taskbits.study import Measurement, Study, Taken, hash_of, in_short
+from taskbits.study import OTHER_TASK, Measurement, Study, Taken, hash_of, in_short
 from taskbits.task import Task, load_task
 
 _WAIT = 2  # seconds between two looks at what other processes score
@@ -186,4 +186,5 @@ def open_model(study: Study) -> Model:
 
 def _require_same(what: str, known: list[str], study: Study) -> None:
     if study.info["task_fingerprint" if what == "task" else "fingerprint"] not in known:
-        raise UserError(f"the {what} {study.info[what]} is not the one that was measured in {study.folder}")
+        why = f": {OTHER_TASK}" if what == "task" else ""
+        raise UserError(f"the {what} {study.info[what]} is not the one that was measured in {study.folder}{why}")

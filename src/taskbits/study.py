@@ -696,11 +696,18 @@ def _outputs_name(program: str, split: str) -> str:
     return f"outputs/{_hash(program)}.{split}.jsonl"
 
 
+# What two fingerprints that differ tell a person.
+OTHER_TASK = (
+    "its rows, its settings or the code of its metric are others, or it is from a version that counted less of them"
+)
+
+
 def _differing(kept: dict, wanted: dict, former: dict | None) -> str | None:
     """The first thing that is not as wanted, with both values; None if there is none."""
     for name, value in wanted.items():
         if kept.get(name) not in (value, (former or {}).get(name, value)):
-            return f"{name} ({kept.get(name)!r}, not {value!r})"
+            why = f": {OTHER_TASK}" if name == "task_fingerprint" else ""
+            return f"{name} ({kept.get(name)!r}, not {value!r}{why})"
     return None
 
 
