@@ -41,7 +41,7 @@ def last_in_blocks(model: Model) -> list[str]:
         if isinstance(module, torch.nn.Linear) and module.out_features == width and not re.search(r"\.\d+\.", rest):
             found[block] = name
     if not found:
-        raise UserError("this model's blocks have no linear module, with or without bias, that writes to the residual stream")
+        raise UserError("this model's blocks have no linear module, with or without bias, that writes to the stream")
     return list(found.values())
 
 
