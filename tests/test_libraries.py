@@ -105,9 +105,10 @@ def test_the_command_line_is_quiet_while_it_runs(model_folder, monkeypatch):
             logging.getLogger("optuna").error("noise")
         before = snapshot()
         cli.app = command
-        handler = signal.getsignal(signal.SIGTERM)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         cli.main()
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         compare(before, "main")
         """
     )

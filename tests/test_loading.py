@@ -121,8 +121,9 @@ def test_random_is_what_is_asked_for_or_has_no_weights_at_all(folder):
 def test_weights_are_those_of_the_file_in_the_arithmetic_of_the_standalone_file(tmp_path):
     """Also Gemma's scale of embeddings, which comes with the code and float32 rounds; and after a while in float32."""
     config = transformers.Gemma3TextConfig(
-        vocab_size=2048, hidden_size=24, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2, head_dim=12
-    )
+        vocab_size=2048, hidden_size=24, intermediate_size=48, num_hidden_layers=1, head_dim=12,
+        num_attention_heads=2, num_key_value_heads=2,
+    )  # fmt: skip
     shutil.copytree(Path(confirm.__file__).parent / "lab/models/random", tmp_path / "m")
     transformers.Gemma3ForCausalLM(config).save_pretrained(tmp_path / "m")
     plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float64)

@@ -155,7 +155,7 @@ def check(
 @contextmanager
 def _as_many_threads(measurement: Measurement) -> Iterator[None]:
     """Compute with as many threads as made the record, if there are: sums in another order round to other bits."""
-    ours, theirs = torch.get_num_threads(), measurement.versions.get("threads", "")
+    ours, theirs = torch.get_num_threads(), str(measurement.versions.get("threads", ""))
     theirs = int(theirs) if theirs.isdecimal() else 0
     if 0 < theirs <= (os.cpu_count() or 1):
         torch.set_num_threads(theirs)
