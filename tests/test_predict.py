@@ -37,7 +37,9 @@ def test_choice_equals_the_likelihood_of_the_whole_text(model, shared):
     choices = (" red", " red wine", " green and blue", " green", " 12345", " 12")
     plain = []
     for prompt in prompts:
-        rows = [model.tokenizer(prompt + choice, return_tensors="pt").input_ids for choice in choices]
+        rows = [
+            model.tokenizer(prompt + choice, return_tensors="pt").input_ids.to(model.lm.device) for choice in choices
+        ]
         with torch.no_grad():
             costs = [model.lm(row, labels=row).loss.item() * (row.numel() - 1) for row in rows]
         plain.append(choices[costs.index(min(costs))])
@@ -52,7 +54,7 @@ def test_choice_by_character_and_behind_what_is_given(model):
     rows = [{"text": prompt, "those": [*given], "starts": given} for prompt in prompts]
 
     def surprisal(text):
-        tokens = model.tokenizer(text, return_tensors="pt").input_ids
+        tokens = model.tokenizer(text, return_tensors="pt").input_ids.to(model.lm.device)
         with torch.no_grad():
             return model.lm(tokens, labels=tokens).loss.item() * (tokens.numel() - 1)
 
@@ -198,7 +200,7 @@ def test_free_memory_counts_containers_and_what_torch_keeps(tmp_path, monkeypatc
 @pytest.mark.parametrize("way", [engine.OWN, engine.LIBRARYS])
 def test_layers_may_lie_on_several_devices(model_folder, way):
     """The second layer and all behind it lie on another device, which only knows shapes; the tokens go to the first."""
-    lm = load_model(model_folder).lm
+    lm = load_model(model_folder).lm.cpu()
     lm.lm_head.weight = torch.nn.Parameter(lm.lm_head.weight.detach().clone())  # no more that of the embeddings
     lm.hf_device_map = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "": "meta"}
     lm._taskbits_ways = {lm.dtype: way}

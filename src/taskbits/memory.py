@@ -51,7 +51,7 @@ def available(device: torch.device) -> int:
 def _left_in_groups() -> Iterator[int]:
     """What the process' control groups, from its own up, leave to it; none where there are no such limits."""
     try:
-        lines = (_PROC / "cgroup").read_text().splitlines()
+        lines = (_PROC / "cgroup").read_text("ascii", "replace").splitlines()
     except OSError:
         return
     for line in lines:
@@ -64,9 +64,11 @@ def _left_in_groups() -> Iterator[int]:
         for folder in (own, *own.parents):
             try:
                 group = _CGROUPS / root / folder
-                most = int((group / limit).read_text())
-                held = int((group / used).read_text())
-                dropped = re.search(rf"^{files} (\d+)", (group / "memory.stat").read_text(), re.MULTILINE)
+                most = int((group / limit).read_text("ascii", "replace"))
+                held = int((group / used).read_text("ascii", "replace"))
+                dropped = re.search(
+                    rf"^{files} (\d+)", (group / "memory.stat").read_text("ascii", "replace"), re.MULTILINE
+                )
             except (OSError, ValueError):  # not there, or "max"
                 continue
             yield most - held + (int(dropped.group(1)) if dropped else 0)
