@@ -2,8 +2,8 @@
 
 import io
 import os
-import runpy
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,7 +12,7 @@ import pytest
 from conftest import PRINTED, PROCESSES, _begin, _command, forked
 from test_report import study
 
-from taskbits import cli
+from taskbits import cli, confirm
 
 
 def started(folder, function, *arguments):
@@ -50,27 +50,32 @@ def test_ctrl_c_ends_a_search_in_one_line(model_folder, task_folder, tmp_path):
     assert "Traceback" not in errors and "Aborted" not in printed + errors
 
 
-def _confirm(folder):
-    sys.argv = ["confirm", folder]
-    del sys.modules["taskbits.confirm"]  # loaded already, as another module than the main one
-    runpy.run_module("taskbits.confirm", run_name="__main__", alter_sys=True)
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe to know when the process is on its way")
-def test_ctrl_c_ends_the_confirmation_without_a_word(tmp_path):
-    (tmp_path / "study").mkdir()
-    os.mkfifo(tmp_path / "study" / "study.json")
-    process = started(tmp_path, _confirm, str(tmp_path / "study"))
-    with (tmp_path / "study" / "study.json").open("w", encoding="utf-8"):  # as soon as the other end is read
-        os.kill(process.pid, signal.SIGINT)
-        process.join()
-    assert process.exitcode == -signal.SIGINT
-    assert Path(tmp_path, "stderr").read_text(encoding="utf-8") == ""
+def test_the_fresh_process_says_nothing_on_ctrl_c(tmp_path):
+    """The command that has started it says what there is to say. In the package's place is one that takes long."""
+    package = tmp_path / "taskbits"
+    package.mkdir()
+    for name, code in {
+        "__init__": "",
+        "errors": "class UserError(Exception): ...",
+        "display": "from contextlib import nullcontext as quiet",
+        "confirm": "import pathlib, time\ndef confirm(at):\n    pathlib.Path(at, 'begun').touch()\n    time.sleep(60)",
+    }.items():
+        (package / f"{name}.py").write_text(code, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", confirm._FRESH, str(tmp_path), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background has it ignored
+    )
+    wait_for((tmp_path / "begun").exists)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, b"")
 
 
 @pytest.mark.parametrize("encoding, sign", [("ascii", r"\u2264"), ("cp1252", r"\u2264"), ("utf-8", "≤")])
 def test_whatever_the_output_s_encoding(encoding, sign, monkeypatch, tmp_path):
-    study(tmp_path / "study", [(300, 0.5, "data", {"text": "é\u2192"})], model="mod\u00e8le\u2192")
+    study(tmp_path / "study", [(950, 0.5, "data", {"text": "é\u2192"})], model="mod\u00e8le\u2192")
     printed = []
     for command in (["complexity", "--at", "0.1"], ["frontier"], ["card"]):
         monkeypatch.setattr(sys, "argv", ["taskbits", command[0], str(tmp_path / "study"), *command[1:]])
@@ -79,7 +84,7 @@ def test_whatever_the_output_s_encoding(encoding, sign, monkeypatch, tmp_path):
             cli.main()
         assert ended.value.code == 0
         printed.append(sys.stdout.buffer.getvalue().decode(encoding))
-    assert all(printed) and f"C(T_0.1 | M) {sign} 300 bytes" in printed[0]
+    assert all(printed) and f"C(T_0.1 | M) {sign} 950 bytes" in printed[0]
 
 
 def _unread(words):
@@ -91,7 +96,7 @@ def _unread(words):
 
 
 def test_an_output_that_nobody_reads_on(tmp_path):
-    study(tmp_path, [(300, 0.5, "data", {})])
+    study(tmp_path, [(950, 0.5, "data", {})])
     result = forked(_unread, ["taskbits", "frontier", str(tmp_path)])
     assert (result.returncode, result.stderr) == (1, "")
 
@@ -123,10 +128,8 @@ def test_every_file_is_read_and_written_in_an_encoding_that_is_named():
     """So that it is the same on systems of other locales."""
     import ast
 
-    import taskbits
-
     unnamed = []
-    for path in Path(taskbits.__file__).parent.rglob("*.py"):
+    for path in Path(cli.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
             needed = {"read_text": 1, "write_text": 2}.get(name)
