@@ -25,7 +25,7 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 TASKBITS = [sys.executable, "-m", "taskbits"]
-SIDE_BY_SIDE = 4  # processes of a step
+SIDE_BY_SIDE = 6  # processes of a step
 LIMITS = {"measure": 90, "methods": 330, "verify": 330, "tests": 330, "large": 330, "cpu": 3600}  # seconds
 BUDGET = 45  # of the search
 # Of random Llamas: parameters in millions, with the sizes that make them.
@@ -86,11 +86,13 @@ def tail(path: Path) -> list[str]:
     return path.read_text(errors="replace").strip().splitlines()[-5:]
 
 
-def taskbits(*arguments: object, cpu: bool = False) -> str:
+def taskbits(*arguments: object, cpu: bool = False, seconds: float | None = None) -> str:
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}  # of processes side by side
     environment = {**os.environ, **threads, **({"CUDA_VISIBLE_DEVICES": ""} if cpu else {})}
     command = [*TASKBITS, *map(str, arguments)]
-    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, env=environment).stdout
+    return subprocess.run(
+        command, check=True, text=True, stdout=subprocess.PIPE, env=environment, timeout=seconds
+    ).stdout
 
 
 def frontier(folder: Path) -> list[dict]:
@@ -105,17 +107,20 @@ def measure(out: Path) -> dict:
     return {"budget": BUDGET, "took": round(time.monotonic() - began, 1), "frontier": frontier(folder)}
 
 
-def methods(out: Path, cpu: bool = False) -> dict:
-    """Each method for the shortest of budgets: its first setting."""
+def methods(out: Path, cpu: bool = False, seconds: float = LIMITS["methods"] - 10) -> dict:
+    """Each method for the shortest of budgets: its first setting. What is not done in `seconds` is left."""
     from taskbits.methods import NAMES
+
+    end = time.monotonic() + seconds
 
     def first(name: str) -> dict:
         folder, began = out / ("cpu" if cpu else "gpu") / name, time.monotonic()
         measured = ["measure", "--model", "lab:pretrained", "--task", "lab:translation", "--rows", 40, "--out", folder]
         try:
-            taskbits(*measured, "--methods", name, "--budget", "0.1s", cpu=cpu)
+            left = max(1.0, end - time.monotonic())
+            taskbits(*measured, "--methods", name, "--budget", "0.1s", cpu=cpu, seconds=left)
             row = frontier(folder)[0]
-        except (subprocess.CalledProcessError, IndexError) as error:
+        except (subprocess.SubprocessError, IndexError) as error:
             return {"failed": str(error)[-200:], "test": None}
         return {"bytes": row["bytes"], "test": row["test"], "seconds": round(time.monotonic() - began, 1)}
 
@@ -126,15 +131,20 @@ def methods(out: Path, cpu: bool = False) -> dict:
 
 
 def cpu(out: Path) -> dict:
-    return methods(out, cpu=True)
+    return methods(out, True, LIMITS["cpu"] - 10)
 
 
 def verify(out: Path) -> dict:
+    end = time.monotonic() + LIMITS["verify"] - 10
     if not (out / "cpu").exists():
-        cpu(out)
+        methods(out, True, 0.6 * LIMITS["verify"])
 
     def verified(path: Path) -> str | None:
-        result = subprocess.run([*TASKBITS, "verify", str(path)], text=True, capture_output=True)
+        try:
+            left = max(1.0, end - time.monotonic())
+            result = subprocess.run([*TASKBITS, "verify", str(path)], text=True, capture_output=True, timeout=left)
+        except subprocess.TimeoutExpired:
+            return "the time was over"
         return (result.stderr.strip().splitlines() or ["no message"])[-1][:300] if result.returncode else None
 
     paths = {path.parent.parent.name: path for path in sorted((out / "cpu").glob("*/programs/*.tbp"))}
