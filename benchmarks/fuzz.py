@@ -128,7 +128,7 @@ def programs(model: Model) -> list[Program]:
     taught = {"text": "Q: one A: 1\nQ: two A: 2", **lesson}
     examples = [f"Q: after {i} A: {i + 1}" for i in range(4)]
     change, spread, _ = coding.encode_tensors([draw.normal(0, 0.01, shape) for shape in shapes.values()], 1.0)
-    coded = next(way for way in encode_text(model, "after 1 comes 2, " * 20) if way.runner == "coded")
+    coded = next(way for way in encode_text(model, ", ".join(["after 1 comes 2"] * 20)) if way.runner == "coded")
     with model.preserved():  # it learns them
         drawn = next(iter(encode_examples(model, examples, 2, 2, 1e-3, lambda done, of: None)))
     sums = [sum(shape) for shape in matrices]

@@ -50,6 +50,7 @@ from taskbits.shipped import resolve
 from taskbits.study import Score
 
 SPLITS = ("train", "validation", "test")
+_DEPTH = 32  # of collections in a task's YAML
 CHOOSE = ("likelihood", "per-character", "conditional")
 _CHAT = {"system", "arguments", "date", "stop"}
 _KEYS = {
@@ -337,9 +338,14 @@ def _read_yaml(path: Path, spec: str) -> dict:
         )
     text = read_text(path)
     try:
-        # A few lines of aliases to aliases would be gigabytes.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise UserError(f"{path}: aliases (*name) are not allowed: write it out")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            # A few lines of aliases to aliases would be gigabytes, and deep nesting takes its square in time.
+            if isinstance(event, yaml.AliasEvent):
+                raise UserError(f"{path}: aliases (*name) are not allowed: write it out")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEPTH:
+                raise UserError(f"{path}: not YAML that a task is: it is nested too deeply")
         settings = yaml.safe_load(text)
     except UserError:
         raise
