@@ -1,5 +1,6 @@
 """Fast scoring gives what one plain call per input gives."""
 
+import dataclasses
 import functools
 
 import pytest
@@ -115,6 +116,7 @@ def piped(model, prompt):
 )
 def test_the_models_generation_config_is_followed_as_the_pipeline_does(model, monkeypatch, asked, shared):
     """Padding is not penalised, a prompt's length counts without it, and the first float32 pass changes nothing."""
+    model = dataclasses.replace(model)  # with a pipeline of its own, which keeps the config that it begins with
     config = transformers.GenerationConfig(eos_token_id=0, pad_token_id=0, bos_token_id=0, **asked)
     monkeypatch.setattr(model.lm, "generation_config", config)
     prompts = [f"{shared}{'word ' * n}and some {n} more and more" for n in LENGTHS]
@@ -124,6 +126,7 @@ def test_the_models_generation_config_is_followed_as_the_pipeline_does(model, mo
 
 @pytest.mark.parametrize("asked", [{"stop_strings": ["a"]}, {"num_return_sequences": 2}, {"penalty_alpha": 0.6}])
 def test_a_generation_config_that_cannot_be_followed_is_refused(model, monkeypatch, asked):
+    model = dataclasses.replace(model)
     config = transformers.GenerationConfig(eos_token_id=0, pad_token_id=0, top_k=4)
     vars(config).update(asked)  # as a file may have it
     monkeypatch.setattr(model.lm, "generation_config", config)
