@@ -31,8 +31,8 @@ def quiet() -> Iterator[None]:
     with ExitStack() as after, warnings.catch_warnings():
         after.callback(logging.disable, level)
         logging.disable(max(level, logging.ERROR))
-        # What is to be renamed in a library is nothing that a person can act on.
-        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+        # What is to be renamed in a library is nothing that a person can act on, whichever module the warning names.
+        warnings.filterwarnings("ignore", category=FutureWarning)
         for name, (asked, if_on, off, on) in _BARS.items():
             if library := sys.modules.get(name):
                 after.callback(getattr(library, on if getattr(library, asked)() == if_on else off))
