@@ -10,7 +10,7 @@ SNAPSHOT = dedent(
     import datasets, huggingface_hub.utils, lm_eval, optuna, torch, transformers
     # These set warning filters and levels of their own as they are imported, whoever does so.
     import cmaes, matplotlib.figure, nltk.tokenize.punkt, peft, sacrebleu, scipy.special, scipy.stats, sqlalchemy, typer
-    import lm_eval.api.task, transformers.pipelines
+    import gguf, lm_eval.api.task, tqdm.auto, transformers.pipelines
 
     def snapshot():
         names = ("", "transformers", "huggingface_hub", "optuna", "datasets", "lm_eval", "sqlalchemy", "matplotlib")
@@ -28,6 +28,7 @@ SNAPSHOT = dedent(
                 huggingface_hub.utils.are_progress_bars_disabled(),
                 datasets.are_progress_bars_disabled(),
             ),
+            "replaced": (gguf.GGUFReader, vars(tqdm.std.tqdm)["__init__"]),
             "types": (torch.float32, torch.float, torch.Tensor.float, torch.get_default_dtype()),
             "threads": torch.get_num_threads(),
             "deterministic": torch.are_deterministic_algorithms_enabled(),
@@ -95,12 +96,12 @@ def test_importing_and_measuring_change_nothing_for_others(model_folder, task_fo
 
 def test_the_command_line_is_quiet_while_it_runs(model_folder, monkeypatch):
     """And leaves a process that calls it (a test, a notebook) as it was."""
-    run(
+    result = run(
         """
         from taskbits import cli
         def command():
-            import transformers
-            warnings.warn_explicit("renamed", FutureWarning, "x.py", 1, module="transformers.x")
+            warnings.warn_explicit("noise", FutureWarning, "x.py", 1, module="transformers.x")
+            list(tqdm.auto.tqdm([1], desc="noise"))
             logging.getLogger("transformers").warning("noise")
             logging.getLogger("optuna").error("noise")
         before = snapshot()
@@ -112,3 +113,4 @@ def test_the_command_line_is_quiet_while_it_runs(model_folder, monkeypatch):
         compare(before, "main")
         """
     )
+    assert "noise" not in result.stderr

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import gguf
 import pytest
 import safetensors.torch
 import torch
@@ -108,6 +109,51 @@ def test_a_strange_gguf_file_and_a_revision_of_a_folder_are_refused(folder, tmp_
         load_model(str(tmp_path / "odd.gguf"))
     with pytest.raises(UserError, match="leave out --revision"):
         load_model(str(folder), revision="main")
+
+
+def as_gguf(model, path):
+    """A model of the fixture's kind as llama.cpp keeps it, whose layout of queries and keys is its own."""
+    config, tokenizer = model.lm.config, json.loads(model.tokenizer.backend_tokenizer.to_str())["model"]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("small")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(sorted(tokenizer["vocab"], key=tokenizer["vocab"].get))
+    writer.add_token_types([gguf.TokenType.NORMAL] * config.vocab_size)
+    writer.add_token_merges([" ".join(pair) for pair in tokenizer["merges"]])
+    writer.add_bos_token_id(config.bos_token_id)
+    writer.add_eos_token_id(config.eos_token_id)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    heads = config.num_attention_heads
+    for name, weight in model.lm.named_parameters():
+        weight = weight.detach().float().numpy()
+        if "q_proj" in name or "k_proj" in name:
+            weight = weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
+        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), weight)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_gguf_file_is_the_model_that_it_was_made_of_and_is_read_once(model, tmp_path, monkeypatch, capfd):
+    as_gguf(model, tmp_path / "small.gguf")
+    made = []
+    begin = gguf.GGUFReader.__init__
+    monkeypatch.setattr(gguf.GGUFReader, "__init__", lambda self, *path: made.append(path) or begin(self, *path))
+    loaded = load_model(str(tmp_path / "small.gguf"))
+    assert weights_digest(loaded.lm) == weights_digest(model.lm) and len(made) == 1
+    assert loaded.tokens("after 7 comes 8") == model.tokens("after 7 comes 8")
+    assert capfd.readouterr().err == ""
+    again = gguf.GGUFReader(tmp_path / "small.gguf")  # a reader of the library's own again
+    assert len(made) == 2 and type(again) is gguf.GGUFReader
 
 
 def test_random_is_what_is_asked_for_or_has_no_weights_at_all(folder):

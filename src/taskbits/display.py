@@ -5,7 +5,9 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partialmethod
 
+import tqdm
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -33,6 +35,9 @@ def quiet() -> Iterator[None]:
         logging.disable(max(level, logging.ERROR))
         # What is to be renamed in a library is nothing that a person can act on, whichever module the warning names.
         warnings.filterwarnings("ignore", category=FutureWarning)
+        start = vars(tqdm.std.tqdm)["__init__"]
+        after.callback(setattr, tqdm.std.tqdm, "__init__", start)
+        tqdm.std.tqdm.__init__ = partialmethod(start, disable=True)  # for those who ask nobody
         for name, (asked, if_on, off, on) in _BARS.items():
             if library := sys.modules.get(name):
                 after.callback(getattr(library, on if getattr(library, asked)() == if_on else off))

@@ -25,6 +25,7 @@ import transformers
 from taskbits import devices, engine
 from taskbits.display import quiet
 from taskbits.errors import UserError
+from taskbits.gguf_once import read_once
 from taskbits.shipped import resolve
 from taskbits.task import Frame
 
@@ -240,6 +241,7 @@ class Model:
 
 
 @quiet()
+@read_once()
 def load_model(spec: str, state: str = "given", seed: int = 0, revision: str | None = None) -> Model:
     """Load a hub id, a folder, a .gguf file or a shipped model (`lab:NAME`): onto the GPU with the most free memory,
     over all GPUs if it is too large for one, or on the CPU.
