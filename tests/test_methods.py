@@ -79,14 +79,14 @@ def test_every_setting_of_the_sweep_has_its_own_key(measured, found, model):
 def test_choices_are_scored_by_likelihood_and_the_standalone_file_agrees(choose, model_folder, tmp_path):
     from taskbits.scoring import outputs
 
-    choices = [str(n) for n in range(1, 40)]
+    choices = [str(n) for n in range(1, 78)]
     given = choose == "conditional"
     folder = write_task(tmp_path / "task", choices="options" if given else choices, choose=choose, stop=None)
     if given:
         for split in ROWS:
             path = tmp_path / "task" / f"{split}.jsonl"
             rows = [json.loads(line) for line in path.read_text().splitlines()]
-            options = {f" {n}": " " if n < 10 else f" {n // 10}" for n in range(1, 40)}
+            options = {f" {n}": " " if n < 10 else f" {n // 10}" for n in range(1, 78)}
             path.write_text("".join(json.dumps({**row, "options": options}) + "\n" for row in rows))
     model, task = load_model(model_folder), load_task(folder)
     with model.preserved():
