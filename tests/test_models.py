@@ -145,7 +145,7 @@ def test_the_standalone_file_writes_what_scoring_saw(
     folder, odd, tmp_path, monkeypatch, capsys, changes, way, settings
 ):
     shorten_lessons(monkeypatch)
-    task = load_task(write_task(tmp_path / "task", **changes), rows=6)
+    task = load_task(write_task(tmp_path / "task", **changes), rows=4)
     with odd.preserved():
         program = method(way).fit(odd, task, settings, 0, nothing).program
     scored = score(program.to_bytes(), odd, task, ["test"])

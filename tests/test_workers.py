@@ -333,12 +333,12 @@ def test_two_workers_on_sqlite_then_measure_confirms(begun, model, model_folder,
     assert best.test and fresh("verify", study.path(best.program), "--trust").returncode == 0
 
 
-def test_four_workers_on_postgresql_one_is_killed_and_the_server_restarted(begun, postgresql, model, task_folder):
+def test_three_workers_on_postgresql_one_is_killed_and_the_server_restarted(begun, postgresql, model, task_folder):
     methods = ["zero-shot", "instructed", "lora-fp16"]
     study = begun(postgresql.url, methods)
     storage = study.info["storage"]
     assert storage.startswith("postgresql+psycopg://")
-    workers = [start_worker(postgresql.url) for _ in range(4)]
+    workers = [start_worker(postgresql.url) for _ in range(3)]
     wait_for(lambda: len(running(storage, workers, methods)) >= 3)
     killed, trial = catch(storage, workers, {"lora-fp16"})
     killed.kill()
