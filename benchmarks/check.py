@@ -14,12 +14,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from taskbits.confirm import open_parts
-from taskbits.export import standalone
-from taskbits.frontier import envelope
-from taskbits.program import Program
-from taskbits.scoring import outputs
-from taskbits.study import Study
+from taskbits.programs.export import standalone
+from taskbits.programs.program import Program
+from taskbits.search.confirm import open_parts
+from taskbits.search.scoring import outputs
+from taskbits.studies.frontier import envelope
+from taskbits.studies.study import Study
 
 ROWS = 5
 

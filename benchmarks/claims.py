@@ -21,10 +21,11 @@ from statistics import mean, median
 
 import numpy as np
 
-from taskbits.frontier import aim, claims, complexity, envelope
-from taskbits.metrics import mean_score
-from taskbits.search import propose
-from taskbits.study import Attempt, Measurement, Score, key
+from taskbits.search.aim import aim
+from taskbits.search.bandit import propose
+from taskbits.studies.frontier import claims, complexity, envelope
+from taskbits.studies.measurement import Attempt, Measurement, key
+from taskbits.tasks.metrics import Score, mean_score
 
 ROWS = {"300 / 500": (300, 500), "40 / 40": (40, 40)}
 PROGRAMS = 60

@@ -30,10 +30,10 @@ from real_model import fetch_model
 from rich.console import Console
 from rich.table import Table
 
-from taskbits.model import Model, load_model
-from taskbits.runners.double import Double
-from taskbits.task import load_task
-from taskbits.texts import _BAND, decodes, encode_text, text_tokens
+from taskbits.models.model import Model, load_model
+from taskbits.programs.runners.double import Double
+from taskbits.programs.texts import _BAND, decodes, encode_text, text_tokens
+from taskbits.tasks.load import load_task
 
 ROOT = Path(__file__).parent.parent
 _MOST_TOKENS = 300  # of a text that is decoded in each of the other processes
@@ -140,7 +140,7 @@ def elsewhere(spec: str, file: str) -> None:
     """In a process of its own: decode every text, and save cumulative probabilities of the longest."""
     model = load_model(spec)
     model.lm.set_attn_implementation(os.environ.get("ATTENTION", "sdpa"))
-    from taskbits.coding import Coded
+    from taskbits.programs.coding import Coded
 
     coded = json.loads(Path(file).read_text())
     right = [

@@ -3,12 +3,13 @@
     python benchmarks/evaluation.py [--quick] [--real] [--data DIR]
 
 Plain: `generate` on batches of 16 in the order of the rows, padded on the left, the prompt encoded again in every row,
-up to max_new_tokens or the model's end token; for choices one row for each choice. Ours: `taskbits.predict`. The same
-model in float64 for both, and the outputs must be identical; the plain loop is also timed in float32, as it would be
-run. With lab:posttrained, or with --real SmolLM2-135M-Instruct on GSM8K and AG News, and nothing else. Racing: programs
-as a search finds them on lab:math and lab:instruction, in a random order, decoded and scored on all validation rows and
-with racing; the best score at each length must come out the same. All seconds are the processor's, so that other work
-does not count; with one thread (OMP_NUM_THREADS=1) they are nearly those of a clock. Ends with one JSON line.
+up to max_new_tokens or the model's end token; for choices one row for each choice. Ours: `taskbits.models.predict`. The
+same model in float64 for both, and the outputs must be identical; the plain loop is also timed in float32, as it would
+be run. With lab:posttrained, or with --real SmolLM2-135M-Instruct on GSM8K and AG News, and nothing else. Racing:
+programs as a search finds them on lab:math and lab:instruction, in a random order, decoded and scored on all validation
+rows and with racing; the best score at each length must come out the same. All seconds are the processor's, so that
+other work does not count; with one thread (OMP_NUM_THREADS=1) they are nearly those of a clock. Ends with one JSON
+line.
 """
 
 import argparse
@@ -27,10 +28,11 @@ from rich.table import Table
 
 from taskbits.methods import method
 from taskbits.methods.few_shot import demonstrations
-from taskbits.model import Model, load_model
-from taskbits.predict import asked, predict
-from taskbits.scoring import Dominated, Scored, score
-from taskbits.task import Task, load_task
+from taskbits.models.model import Model, load_model
+from taskbits.models.predict import asked, predict
+from taskbits.search.scoring import Dominated, Scored, score
+from taskbits.tasks.load import load_task
+from taskbits.tasks.task import Task
 
 ROOT = Path(__file__).parent.parent
 BATCH = 16

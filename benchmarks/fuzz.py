@@ -26,13 +26,14 @@ import numpy as np
 import torch
 import transformers
 
-from taskbits import coding, export, memory, runners
 from taskbits.errors import UserError
-from taskbits.model import Model, load_model
-from taskbits.program import Program
+from taskbits.models import memory
+from taskbits.models.model import Model, load_model
+from taskbits.programs import coding, decode, export, runners
+from taskbits.programs.program import Program
+from taskbits.programs.texts import encode_examples, encode_text
 from taskbits.shipped import resolve
-from taskbits.task import Frame
-from taskbits.texts import encode_examples, encode_text
+from taskbits.tasks.frame import Frame
 
 LIMIT = 2.0  # seconds for decoding one program
 SLACK = 2.0  # and until the limit is noticed: what one call of torch or of the tokenizer takes at most
@@ -157,8 +158,9 @@ def programs(model: Model) -> list[Program]:
         Frame("100% of {question}", (), 4, (" yes", " no"), "per-character"),
         Frame("{a}{b}", ("\n", "Q:"), 4, "options", "conditional", chat=True),
     ]
+    names = ("zero-shot", "norms", "of-a-stranger")
     return [
-        Program(number, model.fingerprint, frames[number % 3], runner, settings, payload)
+        Program(names[number % 3], model.fingerprint, frames[number % 3], runner, settings, payload)
         for number, (runner, settings, payload) in enumerate(made)
     ]
 
@@ -296,7 +298,7 @@ def fuzz(model: Model, containers: int, decodes: int, seed: int = 0) -> dict:
     originals = programs(model)
     for program in originals:
         with model.preserved():
-            runners.adapt(model, program)
+            decode.adapt(model, program)
     reading, exporting, decoding = Tally(READING, time.process_time), Tally(EXPORTING), Tally(LIMIT + SLACK)
     memory.forget()
     before, begun = memory.peak() or 0, time.perf_counter()
@@ -312,7 +314,7 @@ def fuzz(model: Model, containers: int, decodes: int, seed: int = 0) -> dict:
         if decoding.tried % EXPORTED == 0:
             exporting.attempt(lambda program=program: export.standalone(program, model.dtype), about)
         with model.preserved():
-            decoding.attempt(lambda program=program: runners.adapt(model, program, LIMIT), about)
+            decoding.attempt(lambda program=program: decode.adapt(model, program, LIMIT), about)
     return {
         "containers": reading.tried,
         "refused": reading.refused,

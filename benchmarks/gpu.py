@@ -184,7 +184,7 @@ def large(out: Path) -> dict:
     import transformers
 
     from taskbits.shipped import resolve
-    from taskbits.study import Study
+    from taskbits.studies.study import Study
 
     end = time.monotonic() + LIMITS["large"] - 20
     found: dict = {}

@@ -40,13 +40,14 @@ from real_model import ROOT, fetch_model
 from rich.console import Console
 from rich.table import Table
 
-from taskbits import runners
 from taskbits.methods import method
-from taskbits.model import Model, load_model
-from taskbits.peft_export import write_peft
-from taskbits.program import Program
-from taskbits.scoring import score
-from taskbits.task import Task, load_task
+from taskbits.models.model import Model, load_model
+from taskbits.programs import decode
+from taskbits.programs.peft_export import write_peft
+from taskbits.programs.program import Program
+from taskbits.search.scoring import score
+from taskbits.tasks.load import load_task
+from taskbits.tasks.task import Task
 
 DATA = ROOT / "../shared/data"
 TOPICS = ["Business", "Sci/Tech", "Sports", "World"]
@@ -216,7 +217,7 @@ def exported(model: Model, how: str, program: Program, base: Path, folder: Path)
     """The program for the harness: arguments for HFLM, and the text that goes before each prompt."""
     if method(how).FAMILY != "parametric":
         with model.preserved():
-            return {"pretrained": str(base)}, runners.adapt(model, program)
+            return {"pretrained": str(base)}, decode.adapt(model, program)
     if write_peft(program, model, folder) == "model":
         return {"pretrained": str(folder)}, ""
     return {"pretrained": str(base), "peft": str(folder)}, ""

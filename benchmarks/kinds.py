@@ -19,11 +19,11 @@ import torch
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from taskbits import engine
 from taskbits.errors import UserError
-from taskbits.model import Model
-from taskbits.predict import likelihoods, predict
-from taskbits.task import Frame
+from taskbits.models import engine
+from taskbits.models.model import Model
+from taskbits.models.predict import likelihoods, predict
+from taskbits.tasks.frame import Frame
 
 HERE = Path(__file__)
 ABOUT = """# Kinds of causal LM

@@ -11,10 +11,10 @@ import json
 import tempfile
 from pathlib import Path
 
-from taskbits.frontier import complexity, envelope, ratios
-from taskbits.measure import measure
 from taskbits.report.figure import draw_comparison
-from taskbits.study import Study
+from taskbits.search.measure import measure
+from taskbits.studies.frontier import complexity, envelope, ratios
+from taskbits.studies.study import Study
 
 ROOT = Path(__file__).parent.parent
 # Methods (None: all) and seconds. A random model gets time to train all of its weights.

@@ -15,8 +15,9 @@ import tempfile
 
 from published import published_bytes
 
-from taskbits.measure import measure
-from taskbits.study import Measurement, Study
+from taskbits.search.measure import measure
+from taskbits.studies.measurement import Measurement
+from taskbits.studies.study import Study
 
 # Whose programs stand against the published accounting of which method's.
 OURS = {name: {name} for name in ("zero-shot", "few-shot", "instructed", "subset")}

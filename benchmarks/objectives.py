@@ -12,9 +12,9 @@ import json
 import time
 
 from taskbits.methods import method
-from taskbits.model import load_model
-from taskbits.scoring import score
-from taskbits.task import load_task
+from taskbits.models.model import load_model
+from taskbits.search.scoring import score
+from taskbits.tasks.load import load_task
 
 PAIRS = [
     ("translation", "tiny", 4),

@@ -20,9 +20,10 @@ from real_model import fetch_model
 from rich.console import Console
 from rich.table import Table
 
-from taskbits.measure import measure
-from taskbits.study import Study
-from taskbits.task import Task, load_task
+from taskbits.search.measure import measure
+from taskbits.studies.study import Study
+from taskbits.tasks.load import load_task
+from taskbits.tasks.task import Task
 
 ROOT = Path(__file__).parent.parent
 ROWS = {"gsm8k": 16, "ifeval": 6, "translation": 24}

@@ -19,10 +19,11 @@ from real_model import fetch_model, write_task
 from rich.console import Console
 from rich.table import Table
 
-from taskbits.frontier import envelope
-from taskbits.measure import measure
 from taskbits.report.figure import draw_methods
-from taskbits.study import Measurement, Study
+from taskbits.search.measure import measure
+from taskbits.studies.frontier import envelope
+from taskbits.studies.measurement import Measurement
+from taskbits.studies.study import Study
 
 ROOT = Path(__file__).parent.parent
 # Seconds for each method: on the laboratory's models, on the real one.

@@ -4,8 +4,8 @@
 
 Each is set up with about as many parameters as the payload's bytes allow (or its least number), trained on
 lab:pretrained, and its parameters' changes are coded by the same price-steered training as ours into at most that many
-bytes (`taskbits.coefficients`). Score on validation; ours at the same size are in the same table. Ends with one JSON
-line. The payload alone is compared: a file would hold a decoder, too.
+bytes (`taskbits.fitting.coefficients`). Score on validation; ours at the same size are in the same table. Ends with
+one JSON line. The payload alone is compared: a file would hold a decoder, too.
 """
 
 import argparse
@@ -16,13 +16,14 @@ import warnings
 import peft
 import torch
 
-from taskbits.coefficients import Change, find
+from taskbits.fitting.coefficients import Change, find
 from taskbits.methods import method
-from taskbits.model import Model, load_model
-from taskbits.places import attention
-from taskbits.predict import predict
-from taskbits.scoring import score
-from taskbits.task import Task, load_task
+from taskbits.models.model import Model, load_model
+from taskbits.models.places import attention
+from taskbits.models.predict import predict
+from taskbits.search.scoring import score
+from taskbits.tasks.load import load_task
+from taskbits.tasks.task import Task
 
 OURS = ("tiny", "lora-xs", "lora", "steer")
 

@@ -8,10 +8,11 @@ import statistics
 
 from rich.table import Table
 
-from taskbits.confirm import open_parts
-from taskbits.frontier import envelope
-from taskbits.scoring import score
-from taskbits.study import Measurement, Study
+from taskbits.search.confirm import open_parts
+from taskbits.search.scoring import score
+from taskbits.studies.frontier import envelope
+from taskbits.studies.measurement import Measurement
+from taskbits.studies.study import Study
 
 # Sizes in bytes of the published inference scripts.
 SCRIPTS = {"zero-shot": 369, "few-shot": 463, "instructed": 463, "subset": 713, "lora-fp16": 354, "blora": 1047}

@@ -19,9 +19,10 @@ from pathlib import Path
 import yaml
 from check import runs_alone
 
-from taskbits.frontier import envelope
-from taskbits.measure import measure, parse_budget
 from taskbits.report.figure import draw_comparison
+from taskbits.search.measure import measure
+from taskbits.studies.frontier import envelope
+from taskbits.times import seconds as parse_budget
 
 ROOT = Path(__file__).parent.parent
 METHODS = ["zero-shot", "few-shot", "subset", "lora"]

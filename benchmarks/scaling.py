@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 from rich.table import Table
 
-from taskbits.measure import measure
+from taskbits.search.measure import measure
 
 METHODS = ["zero-shot", "instructed", "lora-fp16"]
 COUNTS = (1, 2)

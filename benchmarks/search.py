@@ -18,11 +18,12 @@ from unittest.mock import patch
 from rich.console import Console
 from rich.table import Table
 
-from taskbits.frontier import envelope
-from taskbits.measure import measure, parse_budget
-from taskbits.model import load_model
-from taskbits.search import hypervolume, in_turn
-from taskbits.study import Study
+from taskbits.models.model import load_model
+from taskbits.search.bandit import hypervolume, in_turn
+from taskbits.search.measure import measure
+from taskbits.studies.frontier import envelope
+from taskbits.studies.study import Study
+from taskbits.times import seconds as parse_budget
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ["zero-shot", "few-shot", "instructed", "subset", "lora-fp16", "blora", "full"]
@@ -41,7 +42,7 @@ def run(way: str, task: str, seed: int, budget: float, rows: int | None, out: Pa
     arguments = {"methods": WAYS[way], "budget": budget, "seed": seed, "rows": rows}
     if way == "search":
         return measure("lab:pretrained", f"lab:{task}", str(out), **arguments)
-    with patch("taskbits.measure.propose", evenly):
+    with patch("taskbits.search.trials.propose", evenly):
         return measure("lab:pretrained", f"lab:{task}", str(out), **arguments)
 
 

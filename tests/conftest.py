@@ -20,10 +20,10 @@ import transformers
 import yaml
 
 from taskbits import cli
-from taskbits.confirm import confirm
-from taskbits.measure import measure
 from taskbits.methods import NAMES, method, subset
-from taskbits.model import load_model
+from taskbits.models.model import load_model
+from taskbits.search.confirm import confirm
+from taskbits.search.measure import measure
 from taskbits.shipped import resolve
 
 # Of measurements that are made up for a test: what it is not about.
@@ -39,7 +39,7 @@ FIELDS = {
 QUICK = {"distilled": {"tries": 8}, "self-train": {"number": 8}}  # instead of what their sweeps begin with
 PRINTED = ("stdout", "stderr")
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["taskbits.confirm", "taskbits.cli"])
+PROCESSES.set_forkserver_preload(["taskbits.search.confirm", "taskbits.cli"])
 ROWS = {"train": 48, "validation": 12, "test": 16}
 
 
@@ -171,7 +171,7 @@ def forked_confirmation():
         assert result.returncode == 0, result.stderr
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("taskbits.measure.confirm_in_fresh_process", confirm_in_forked_process)
+        patched.setattr("taskbits.search.measure.confirm_in_fresh_process", confirm_in_forked_process)
         yield
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from conftest import write_task
 
-from taskbits.fitted import fitted
-from taskbits.program import Program
-from taskbits.task import load_task
-from taskbits.texts import encode_text
+from taskbits.fitting.fitted import fitted
+from taskbits.programs.program import Program
+from taskbits.programs.texts import encode_text
+from taskbits.tasks.load import load_task
 
 LOOP = {
     "stem": "Q:",

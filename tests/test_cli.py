@@ -12,7 +12,9 @@ import pytest
 from conftest import PRINTED, PROCESSES, _begin, _command, forked
 from test_report import study
 
-from taskbits import cli, confirm
+import taskbits
+from taskbits import cli
+from taskbits.search import confirm
 
 
 def started(folder, function, *arguments):
@@ -129,7 +131,7 @@ def test_every_file_is_read_and_written_in_an_encoding_that_is_named():
     import ast
 
     unnamed = []
-    for path in Path(cli.__file__).parent.rglob("*.py"):
+    for path in Path(taskbits.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
             needed = {"read_text": 1, "write_text": 2}.get(name)

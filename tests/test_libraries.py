@@ -73,7 +73,8 @@ def test_importing_and_measuring_change_nothing_for_others(model_folder, task_fo
         compare(before, "import")
 
         import dataclasses
-        from taskbits import confirm, measure, texts
+        from taskbits.search import confirm, measure
+        from taskbits.programs import texts
         from taskbits.methods import few_shot
         measure.confirm_in_fresh_process = lambda study: confirm.confirm(str(study.folder))
         found = measure.measure(*sys.argv[1:], methods=["zero-shot", "few-shot"], budget=0.01)

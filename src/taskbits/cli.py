@@ -141,9 +141,9 @@ def measure(
     ] = False,
 ) -> None:
     """Find programs for a model and a task, score them, and keep every one."""
-    from taskbits.checkpoints import measure_each
-    from taskbits.measure import measure as run
-    from taskbits.measure import parse_budget
+    from taskbits.search.measure import measure as run
+    from taskbits.studies.checkpoints import measure_each
+    from taskbits.times import seconds as parse_budget
 
     models, revisions = _listed(model), _listed(revision) if revision else [None]
     options = {
@@ -184,8 +184,8 @@ def worker(
     """Work on a study, along with any number of other workers on any number of machines."""
     # Before torch is loaded: workers that take all cores each are in each other's way.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from taskbits.measure import parse_budget
-    from taskbits.worker import work
+    from taskbits.search.worker import work
+    from taskbits.times import seconds as parse_budget
 
     work(storage, study, parse_budget(budget) if budget else None)
 
@@ -201,11 +201,12 @@ def run(
     limit: LimitOption = _LIMIT,
 ) -> None:
     """Run a program: one JSON line out per line in."""
-    from taskbits import scoring, template
-    from taskbits.measure import parse_budget
-    from taskbits.model import load_model
-    from taskbits.program import Program
-    from taskbits.rows import read_rows
+    from taskbits.models.model import load_model
+    from taskbits.programs.program import Program
+    from taskbits.search import scoring
+    from taskbits.tasks import template
+    from taskbits.tasks.rows import read_rows
+    from taskbits.times import seconds as parse_budget
 
     loaded, seconds = Program.read(program), parse_budget(limit, "limit")
     rows = read_rows(None if input == "-" else Path(input), template.fields(loaded.frame.prompt))
@@ -223,11 +224,11 @@ def verify(
     ] = False,
 ) -> None:
     """Decode a program and score it again; exit code 0 only if length and score equal the record."""
-    from taskbits.confirm import check, open_parts
     from taskbits.display import progress
-    from taskbits.measure import parse_budget
-    from taskbits.program import Program
-    from taskbits.study import Study
+    from taskbits.programs.program import Program
+    from taskbits.search.confirm import check, open_parts
+    from taskbits.studies.study import Study
+    from taskbits.times import seconds as parse_budget
 
     Program.read(program)
     seconds = parse_budget(limit, "limit")
@@ -264,14 +265,14 @@ def export(
     limit: LimitOption = _LIMIT,
 ) -> None:
     """Write a program as one standalone Python file, or an adapter as a PEFT folder."""
-    from taskbits.confirm import open_model
-    from taskbits.export import standalone as build
-    from taskbits.measure import parse_budget
-    from taskbits.model import load_model
-    from taskbits.peft_export import write_peft
-    from taskbits.program import Program
-    from taskbits.runners import require_model
-    from taskbits.study import Study
+    from taskbits.models.model import load_model
+    from taskbits.programs.decode import require_model
+    from taskbits.programs.export import standalone as build
+    from taskbits.programs.peft_export import write_peft
+    from taskbits.programs.program import Program
+    from taskbits.search.confirm import open_model
+    from taskbits.studies.study import Study
+    from taskbits.times import seconds as parse_budget
 
     if (standalone is None) == (peft is None):
         raise UserError("name either --standalone FILE or --peft DIR")
@@ -301,7 +302,7 @@ def save_model(
     revision: RevisionOption = None,
 ) -> None:
     """Write a model (from GGUF, at random, lab:NAME) as a Hugging Face folder: the M of a standalone program."""
-    from taskbits.model import load_model
+    from taskbits.models.model import load_model
 
     load_model(model, state, seed, revision).save(folder)
     print(folder)
@@ -310,8 +311,8 @@ def save_model(
 @app.command()
 def frontier(folder: Path, as_json: JsonOption = False, trust: TrustOption = False) -> None:
     """Print the frontier of a study: the shortest program for each score."""
-    from taskbits.frontier import rows
-    from taskbits.study import Study
+    from taskbits.studies.frontier import rows
+    from taskbits.studies.study import Study
 
     study = Study.open(folder, trust)
     if as_json:
@@ -335,16 +336,16 @@ def complexity(
     """Read C(T_δ | M) off a study: at most how many bytes reach the level, with 95% confidence."""
     from dataclasses import asdict
 
-    from taskbits.frontier import bound, on_test
-    from taskbits.frontier import complexity as read_off
-    from taskbits.study import Study
+    from taskbits.studies.frontier import complexity as read_off
+    from taskbits.studies.frontier import on_test
+    from taskbits.studies.study import Study
 
     study = Study.open(folder, trust)
     if as_json:
         found, seen = (choose(study.measurements(), at) for choose in (read_off, on_test))
 
         def facts(m) -> dict:
-            test = m and {**asdict(m.test), "bound": None if study.published else bound(m.test)}
+            test = m and {**asdict(m.test), "bound": None if study.published else m.test.at_least}
             return {"bytes": m and m.bytes, "program": m and m.program, "method": m and m.method, "test": test}
 
         alone = seen and facts(seen)
@@ -364,9 +365,9 @@ def compare(
     trust: TrustOption = False,
 ) -> None:
     """Draw the frontiers of several studies, and what each checkpoint of a run needs; print bytes at several levels."""
-    from taskbits.checkpoints import runs
-    from taskbits.published import open_published
-    from taskbits.study import Study
+    from taskbits.studies.checkpoints import runs
+    from taskbits.studies.published import open_published
+    from taskbits.studies.study import Study
 
     if not folders and not published:
         raise UserError("nothing to compare: name folders of studies, or --published")
@@ -382,7 +383,7 @@ def import_(
     out: Annotated[Path, typer.Option("--out", help="Folder to write the studies to.")] = Path("published"),
 ) -> None:
     """Read published runs into studies of published estimates, for `compare --published`."""
-    from taskbits.published import SOURCE, import_paper
+    from taskbits.studies.published import SOURCE, import_paper
 
     if kind != "paper":
         raise UserError(f"can't import {kind!r}: use paper")
@@ -401,7 +402,7 @@ def records(
 ) -> None:
     """Write the shortest verified program for each task, model and level of several studies, as a table."""
     from taskbits.report.records import write_records
-    from taskbits.study import Study
+    from taskbits.studies.study import Study
 
     write_records([Study.open(folder, trust).require_programs() for folder in folders], out)
     print(out)
@@ -412,7 +413,7 @@ def report(folder: Path, trust: TrustOption = False) -> None:
     """Write the study's report: one HTML page, and its frontier as a picture in PNG and SVG."""
     from taskbits.report.figure import draw_frontier
     from taskbits.report.page import write_page
-    from taskbits.study import Study
+    from taskbits.studies.study import Study
 
     study = Study.open(folder, trust).require_programs()
     page, pictures = folder / "report.html", [folder / "frontier.png", folder / "frontier.svg"]
@@ -431,7 +432,7 @@ def card(
 ) -> None:
     """Write a card for a model's page: what was found at three levels, and how to find it again."""
     from taskbits.report.card import make_card
-    from taskbits.study import Study
+    from taskbits.studies.study import Study
 
     text = make_card(Study.open(folder, trust).require_programs())
     if out is None:
@@ -461,10 +462,10 @@ def _levels(text: str | None) -> list[float] | None:
 
 def _compare(studies, runs, picture, levels=None, estimates=(), as_json=False) -> None:
     """Draw and print studies beside published estimates, the checkpoints of runs, and what the estimates tell."""
-    from taskbits.comparison import beside, compare, remarks
-    from taskbits.published import reductions
     from taskbits.report.checkpoints import draw_steps
+    from taskbits.report.comparison import beside, compare, remarks
     from taskbits.report.figure import draw_comparison
+    from taskbits.studies.published import reductions
 
     shown = [*studies, *beside(studies, estimates)]
     draw_comparison(shown, picture)
@@ -581,8 +582,8 @@ def _heading(group: dict) -> str:
 
 def _print_complexity(study, at: float) -> None:
     """What can be claimed of the task, and beside it what these test rows show."""
-    from taskbits.frontier import bound, on_test
-    from taskbits.frontier import complexity as read_off
+    from taskbits.studies.frontier import complexity as read_off
+    from taskbits.studies.frontier import on_test
 
     measured = study.measurements()
     found, seen = read_off(measured, at), on_test(measured, at)
@@ -602,7 +603,7 @@ def _print_complexity(study, at: float) -> None:
         print(
             f"C(T_{at:g} | M) ≤ {found.bytes:,} bytes ({found.bytes * 8:,} bits) with 95% confidence: {found.method}, "
             f"program {study.path(found.program)}, scores {found.test.value:.3f} on {found.test.n:,} test rows "
-            f"(at least {bound(found.test):.3f} with 95% confidence)."
+            f"(at least {found.test.at_least:.3f} with 95% confidence)."
         )
     if seen and seen is not found:
         print(
@@ -612,8 +613,8 @@ def _print_complexity(study, at: float) -> None:
 
 
 def _print_frontier(study) -> None:
-    from taskbits.frontier import rows
     from taskbits.report.scale import label, task
+    from taskbits.studies.frontier import rows
 
     found = rows(study.measurements())
     if not found:

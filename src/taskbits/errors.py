@@ -1,4 +1,4 @@
-"""The one error that a person is meant to read."""
+"""The one error that a person is meant to read, and any error in a line."""
 
 import re
 
@@ -19,6 +19,15 @@ class UserError(Exception):
 
 class StoreError(UserError):
     """A study's database or files can't be used: no fault of what was to be kept in them."""
+
+
+def in_short(error: BaseException) -> str:
+    """An error in one line, with its class unless it was made for people."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    text = hidden(lines[0][:300]) if lines else ""
+    if isinstance(error, UserError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def hidden(text: str) -> str:

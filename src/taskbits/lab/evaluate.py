@@ -7,12 +7,12 @@ from random import Random
 import peft
 import torch
 
+from taskbits.fitting.training import batches, cross_entropies, train
 from taskbits.lab.card import write_scores
 from taskbits.lab.train import HERE
-from taskbits.model import load_model
-from taskbits.predict import predict
-from taskbits.task import load_task
-from taskbits.training import batches, cross_entropies, train
+from taskbits.models.model import load_model
+from taskbits.models.predict import predict
+from taskbits.tasks.load import load_task
 
 ROWS = 200
 SHOTS = 8

@@ -1,4 +1,4 @@
-"""Methods: ways to find a program. One file a method.
+"""Methods: ways to find a program. One file a method; other packages may add some (`taskbits.plugins`).
 
 A method is a module whose docstring's first line says what it does, with
 
@@ -14,40 +14,27 @@ import importlib
 from collections.abc import Iterable
 from types import ModuleType
 
+from taskbits import plugins
 from taskbits.errors import UserError
 
-# A method's place in this list is its id in program files: add new ones at the end.
+# As a search begins to try them: what is quick and short first, what is as published, to be compared with, last.
 NAMES = (
-    "zero-shot",
-    "few-shot",
-    "instructed",
-    "subset",
-    "lora",
-    "full",
-    "lora-fp16",
-    "tiny",
-    "lora-xs",
-    "steer",
-    "seeded",
-    "blora",
-    "norms",
-    "prompt-search",
-    "seeded-prompt",
-    "self-train",
-    "distilled",
-)
-
-# In which a search begins to try them: what is quick and short first, what is as published, to be compared with, last.
-ORDER = (
     *("zero-shot", "few-shot", "instructed", "lora", "prompt-search", "tiny", "seeded", "norms", "subset", "distilled"),
     *("seeded-prompt", "lora-xs", "steer", "self-train", "full", "lora-fp16", "blora"),
 )
 
 
+def names() -> list[str]:
+    """Of all methods: the package's own, then those of other packages."""
+    return plugins.names("methods", NAMES)
+
+
 def method(name: str) -> ModuleType:
     """The method's module. Raises UserError if there is none of that name."""
+    if name not in names():
+        raise UserError(f"unknown method {name!r}: 'taskbits methods' lists {', '.join(names())}")
     if name not in NAMES:
-        raise UserError(f"unknown method {name!r}: 'taskbits methods' lists {', '.join(NAMES)}")
+        return plugins.load("methods", name, ("FAMILY", "sweep", "fit", "__doc__"))
     return importlib.import_module(f"taskbits.methods.{name.replace('-', '_')}")
 
 

@@ -10,11 +10,11 @@ import constriction
 import numpy as np
 import torch
 
-from taskbits.coding import Coded, payload
-from taskbits.coefficients import base_weights, rounded
-from taskbits.fitted import fitted
-from taskbits.places import blocks
-from taskbits.training import batches, cross_entropies, train
+from taskbits.fitting.coefficients import base_weights, rounded
+from taskbits.fitting.fitted import fitted
+from taskbits.fitting.training import batches, cross_entropies, train
+from taskbits.models.places import blocks
+from taskbits.programs.coding import Coded, payload
 
 FAMILY = "parametric"
 _BATCH = 8

@@ -6,11 +6,11 @@ Wang et al. 2018, over texts instead of soft inputs: a text costs its bytes, a s
 
 from dataclasses import asdict
 
-from taskbits.edits import climb
-from taskbits.fitted import fitted
-from taskbits.judge import judge, taught
+from taskbits.fitting.edits import climb
+from taskbits.fitting.fitted import fitted
+from taskbits.fitting.judge import judge, taught
 from taskbits.methods.subset import lesson
-from taskbits.texts import encode_text
+from taskbits.programs.texts import encode_text
 
 FAMILY = "data"
 _CHOSEN_FROM = 64

@@ -5,9 +5,9 @@ Chosen ones, their order included, are the best of `tries` on rows of the train 
 
 import random
 
-from taskbits.fitted import fitted
-from taskbits.judge import choose, judge
-from taskbits.texts import encode_text
+from taskbits.fitting.fitted import fitted
+from taskbits.fitting.judge import choose, judge
+from taskbits.programs.texts import encode_text
 
 FAMILY = "inference control"
 _PRICE = 3e-4  # of a byte, in score

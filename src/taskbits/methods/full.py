@@ -1,8 +1,8 @@
 """All weights trained; their change quantised and entropy-coded: the program that a random model needs."""
 
-from taskbits.coding import Coded, encode_tensors
-from taskbits.fitted import fitted
-from taskbits.training import batches, cross_entropies, train
+from taskbits.fitting.fitted import fitted
+from taskbits.fitting.training import batches, cross_entropies, train
+from taskbits.programs.coding import Coded, encode_tensors
 
 FAMILY = "parametric"
 _BATCH = 16

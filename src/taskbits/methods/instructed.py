@@ -1,9 +1,9 @@
 """A sentence that says what the task is, then k drawn examples, as URIAL does (Lin et al. 2023)."""
 
 from taskbits.errors import UserError
-from taskbits.fitted import fitted
+from taskbits.fitting.fitted import fitted
 from taskbits.methods.few_shot import demonstrations
-from taskbits.texts import encode_text
+from taskbits.programs.texts import encode_text
 
 FAMILY = "inference control"
 

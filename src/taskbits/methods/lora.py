@@ -1,17 +1,17 @@
 """A low-rank change to the weights of a wanted size: rank, sparsity and step chosen for it, quantised, entropy-coded.
 
 The factors (Hu et al. 2021) are trained, rotated to their singular directions and balanced, so that one distribution
-fits all their values, and trained on as whole numbers under a price on their bits (`taskbits.coefficients`).
+fits all their values, and trained on as whole numbers under a price on their bits (`taskbits.fitting.coefficients`).
 """
 
 import math
 
 import torch
 
-from taskbits.coefficients import Change, base_weights, find
-from taskbits.fitted import fitted_numbers
+from taskbits.fitting.coefficients import Change, base_weights, find
+from taskbits.fitting.fitted import fitted_numbers
 from taskbits.methods import targets
-from taskbits.places import attention, blocks
+from taskbits.models.places import attention, blocks
 
 FAMILY = "parametric"
 _RATE = 2e-2

@@ -4,10 +4,10 @@ import numpy as np
 import peft
 import torch
 
-from taskbits.coding import Coded
-from taskbits.fitted import fitted
-from taskbits.places import attention, blocks, is_transposed
-from taskbits.training import batches, cross_entropies, train
+from taskbits.fitting.fitted import fitted
+from taskbits.fitting.training import batches, cross_entropies, train
+from taskbits.models.places import attention, blocks, is_transposed
+from taskbits.programs.coding import Coded
 
 FAMILY = "parametric"
 _BATCH = 8

@@ -8,11 +8,11 @@ import math
 
 import torch
 
-from taskbits.coefficients import Change, base_weights, find
-from taskbits.fitted import fitted_numbers
+from taskbits.fitting.coefficients import Change, base_weights, find
+from taskbits.fitting.fitted import fitted_numbers
 from taskbits.methods import targets
-from taskbits.places import attention
-from taskbits.runners.lora_xs import directions
+from taskbits.models.places import attention
+from taskbits.programs.runners.lora_xs import directions
 
 FAMILY = "parametric"
 _RATE = 3e-2

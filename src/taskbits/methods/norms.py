@@ -2,10 +2,10 @@
 
 import torch
 
-from taskbits.coefficients import Change, base_weights, find
-from taskbits.fitted import fitted_numbers
+from taskbits.fitting.coefficients import Change, base_weights, find
+from taskbits.fitting.fitted import fitted_numbers
 from taskbits.methods import targets
-from taskbits.places import norms
+from taskbits.models.places import norms
 
 FAMILY = "parametric"
 _RATE = 2e-2

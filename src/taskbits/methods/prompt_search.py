@@ -9,12 +9,12 @@ import random
 
 import transformers
 
-from taskbits.edits import climb
-from taskbits.fitted import fitted
-from taskbits.judge import judge
-from taskbits.predict import predict
-from taskbits.task import Frame
-from taskbits.texts import encode_text
+from taskbits.fitting.edits import climb
+from taskbits.fitting.fitted import fitted
+from taskbits.fitting.judge import judge
+from taskbits.models.predict import predict
+from taskbits.programs.texts import encode_text
+from taskbits.tasks.frame import Frame
 
 FAMILY = "inference control"
 _SHOWN = 3  # examples that M sees before it invents one

@@ -9,13 +9,13 @@ import functools
 import numpy as np
 import torch
 
-from taskbits.coding import Coded
-from taskbits.coefficients import learn
-from taskbits.fitted import fitted
+from taskbits.fitting.coefficients import learn
+from taskbits.fitting.fitted import fitted
+from taskbits.fitting.training import batches, cross_entropies, train
 from taskbits.methods import targets
 from taskbits.methods.tiny import shared_change
-from taskbits.places import attention
-from taskbits.training import batches, cross_entropies, train
+from taskbits.models.places import attention
+from taskbits.programs.coding import Coded
 
 FAMILY = "parametric"
 _RATE = 2e-2

@@ -5,12 +5,12 @@ The best of N samples costs log2 N bits and no decoder but a call of the sampler
 
 import math
 
-from taskbits import template
-from taskbits.coding import Coded
 from taskbits.errors import UserError
-from taskbits.fitted import fitted
-from taskbits.judge import judge
-from taskbits.runners import sampled
+from taskbits.fitting.fitted import fitted
+from taskbits.fitting.judge import judge
+from taskbits.programs.coding import Coded
+from taskbits.programs.runners import sampled
+from taskbits.tasks import template
 
 FAMILY = "inference control"
 _SETTLED = 4  # the best ones, judged anew

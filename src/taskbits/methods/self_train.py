@@ -7,13 +7,14 @@ samples) and a loop. The inputs are M's own inventions, so that they cost nothin
 import re
 from dataclasses import asdict, replace
 
-from taskbits import runners, template
 from taskbits.errors import UserError
-from taskbits.fitted import fitted
-from taskbits.judge import taught
+from taskbits.fitting.fitted import fitted
+from taskbits.fitting.judge import taught
 from taskbits.methods.subset import lesson
-from taskbits.task import Frame
-from taskbits.texts import encode_text
+from taskbits.programs import decode
+from taskbits.programs.texts import encode_text
+from taskbits.tasks import template
+from taskbits.tasks.frame import Frame
 
 FAMILY = "data"
 _CHOSEN_FROM = 64
@@ -45,8 +46,8 @@ def fit(model, task, settings, seed, progress):
     ways = encode_text(model, text)
     found = fitted("self-train", model, task, *ways, then="train+self_train", **loop, **asdict(judged.lesson))
     with model.preserved():
-        decoded = runners.results(model, found.program)
-    program = replace(found.program, checksum=runners.checksum(decoded))
+        decoded = decode.results(model, found.program)
+    program = replace(found.program, checksum=decode.checksum(decoded))
     return replace(found, program=program, content={**found.content, "made by the model": decoded[-1][1]})
 
 

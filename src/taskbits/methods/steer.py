@@ -2,11 +2,11 @@
 
 import torch
 
-from taskbits.coefficients import Change, find
 from taskbits.errors import UserError
-from taskbits.fitted import fitted_numbers
+from taskbits.fitting.coefficients import Change, find
+from taskbits.fitting.fitted import fitted_numbers
 from taskbits.methods import targets
-from taskbits.places import last_in_blocks, selector
+from taskbits.models.places import last_in_blocks, selector
 
 FAMILY = "parametric"
 _RATE = 3e-2

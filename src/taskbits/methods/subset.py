@@ -9,9 +9,9 @@ import random
 from dataclasses import asdict, replace
 
 from taskbits.errors import UserError
-from taskbits.fitted import fitted
-from taskbits.judge import Judge, Lesson, between, choose, ending, judge, taught
-from taskbits.texts import encode_examples, encode_text
+from taskbits.fitting.fitted import fitted
+from taskbits.fitting.judge import Judge, Lesson, between, choose, ending, judge, taught
+from taskbits.programs.texts import encode_examples, encode_text
 
 FAMILY = "data"
 _PASSES = 8

@@ -7,10 +7,10 @@ so that training can start from zero. From a handful of coefficients up, as Tiny
 import numpy as np
 import torch
 
-from taskbits.coefficients import Change, base_weights, find
-from taskbits.fitted import fitted_numbers
+from taskbits.fitting.coefficients import Change, base_weights, find
+from taskbits.fitting.fitted import fitted_numbers
 from taskbits.methods import targets
-from taskbits.places import attention
+from taskbits.models.places import attention
 
 FAMILY = "parametric"
 _RATE = 2e-2

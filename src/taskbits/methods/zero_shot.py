@@ -1,7 +1,7 @@
 """The prompt template alone: what the model does without being told anything."""
 
-from taskbits.coding import Coded
-from taskbits.fitted import fitted
+from taskbits.fitting.fitted import fitted
+from taskbits.programs.coding import Coded
 
 FAMILY = "inference control"
 

@@ -1,1 +1,4 @@
-"""Pictures and pages of finished studies. Nothing here trains, scores or changes a study."""
+"""How what was measured looks: pages, pictures, cards, records, studies beside each other.
+
+Guarantees that what is claimed is what the records prove. Knows nothing of models; measures nothing.
+"""

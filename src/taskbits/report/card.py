@@ -6,11 +6,12 @@ Guarantees: what the study names (models, tasks, methods) is shown as text, what
 import math
 import re
 
-from taskbits.frontier import claims, complexity, on_test, round_numbers
 from taskbits.report import provenance
 from taskbits.report.markup import visible
 from taskbits.report.scale import label, metric, task
-from taskbits.study import Measurement, Study
+from taskbits.studies.frontier import claims, complexity, on_test, round_numbers
+from taskbits.studies.measurement import Measurement
+from taskbits.studies.study import Study
 
 _MEANING = """\
 C(T_δ | M) is the length of the shortest program that, given the model M, scores at least δ on the task T. It can't be

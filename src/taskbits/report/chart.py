@@ -6,10 +6,11 @@ Each program on the frontier is a link to the element "p-HASH"; `data-tip` says 
 import math
 from collections.abc import Callable
 
-from taskbits.frontier import envelope, round_numbers
 from taskbits.report.markup import Markup, h
 from taskbits.report.scale import FAMILIES, bounds, score_limit, size, ticks
-from taskbits.study import Measurement, Score
+from taskbits.studies.frontier import envelope, round_numbers
+from taskbits.studies.measurement import Measurement
+from taskbits.tasks.metrics import Score
 
 # Around (0, 0), of about the same area.
 _SHAPES = ("M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z", "M-4.5 -4.5h9v9h-9z", "M0 -6L5.5 4.5h-11z")

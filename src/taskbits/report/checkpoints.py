@@ -14,11 +14,11 @@ from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from taskbits.checkpoints import name_of, training_step
-from taskbits.frontier import complexity, spread
 from taskbits.report.figure import ESTIMATED, SETTINGS, STYLES, blank, save
 from taskbits.report.scale import ESTIMATE, bounds, metric, size, task, ticks
-from taskbits.study import Study
+from taskbits.studies.checkpoints import name_of, training_step
+from taskbits.studies.frontier import complexity, spread
+from taskbits.studies.study import Study
 
 
 def draw_steps(runs: list[list[Study]], path: Path | str, levels: list[float] | None = None) -> None:

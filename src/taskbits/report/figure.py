@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from taskbits.comparison import groups, names
 from taskbits.errors import UserError
-from taskbits.frontier import envelope
-from taskbits.methods import NAMES
+from taskbits.report.comparison import groups, names
 from taskbits.report.scale import ESTIMATE, FAMILIES, bounds, label, metric, score_limit, size, task, ticks
-from taskbits.study import Measurement, Study
+from taskbits.studies.frontier import envelope
+from taskbits.studies.measurement import Measurement
+from taskbits.studies.study import Study
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; markers differ too, for black and white.
 STYLES = [
@@ -99,7 +99,7 @@ def draw_comparison(studies: list[Study], path: Path | str) -> None:
 def draw_methods(panels: list[list[Study]], path: Path | str) -> None:
     """Draw score against length for each method, one panel for the studies of one task and model."""
     measured = [sum((study.measurements() for study in studies), []) for studies in panels]
-    names = sorted({m.method for found in measured for m in found}, key=NAMES.index)
+    names = sorted({m.method for found in measured for m in found})
     styles = {name: STYLES[i % len(STYLES)] for i, name in enumerate(names)}
     curves = [[[m for m in found if m.method == name] for name in names] for found in measured]
     with matplotlib.rc_context(SETTINGS):

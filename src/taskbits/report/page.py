@@ -15,11 +15,13 @@ from pathlib import Path
 from string import Template
 
 from taskbits.errors import UserError
-from taskbits.frontier import bound, claims, complexity, envelope, on_test, rows
 from taskbits.report import chart, provenance
 from taskbits.report.markup import Markup, escape, h, join
 from taskbits.report.scale import FAMILIES, label, metric, task
-from taskbits.study import Measurement, Score, Study
+from taskbits.studies.frontier import claims, complexity, envelope, on_test, rows
+from taskbits.studies.measurement import Measurement
+from taskbits.studies.study import Study
+from taskbits.tasks.metrics import Score
 
 _COLOURS = "The stronger the colour of a token, and the wider its part of the strip, the more bits it costs."
 
@@ -57,7 +59,7 @@ def _answer(info: dict, measured: list[Measurement]) -> Markup:
     programs, known = envelope(measured), claims(measured)
     first, best = programs[0], known[-1][1] if known else programs[-1]
     score, split = (best.test, "test") if known else (best.validation, "validation")
-    least = f"at least {bound(score):.3f}{metric(info)}, with 95% confidence" if known else ""
+    least = f"at least {score.at_least:.3f}{metric(info)}, with 95% confidence" if known else ""
     lead = h(
         "p",
         h("strong", f"At most {best.bytes:,} bytes"),
@@ -75,7 +77,7 @@ def _answer(info: dict, measured: list[Measurement]) -> Markup:
         notes.append(
             "The program was chosen on these same examples and not yet scored on others: expect a little less."
         )
-    level = bound(score) / 2 if known else 0
+    level = score.at_least / 2 if known else 0
     half = complexity(measured, level)
     if half and half is not first and half is not best:
         seen = on_test(measured, level)

@@ -2,8 +2,9 @@
 
 import shlex
 
-from taskbits.methods import NAMES
-from taskbits.study import Measurement, Study
+from taskbits.methods import names
+from taskbits.studies.measurement import Measurement
+from taskbits.studies.study import Study
 
 # What a record's versions say of the machine; the others are of software.
 _MACHINE = ("processor", "device", "threads")
@@ -24,13 +25,14 @@ def measure_command(study: Study, out: str) -> str:
     """The command that measures the same again in the folder `out`: its methods, and the last one's other options."""
     info = study.info
     tried = {name for name, _ in study.done()}
-    methods = ",".join(name for name in NAMES if name in tried) if tried < set(NAMES) else None
+    every = names()
+    methods = ",".join(name for name in every if name in tried) if tried < set(every) else None
     asked = study.asked()
     flags = {True: " --chat", False: " --no-chat"}.get(info.get("chat"), "")
     flags += "" if asked.get("race", True) else " --no-race"
-    names = ("model", "task", "state", "seed", "revision", "rows", "data")
+    kept = ("model", "task", "state", "seed", "revision", "rows", "data")
     search = {"target": asked.get("target"), "budget": asked.get("budget") and f"{asked['budget']:g}s"}
-    options = _options(**{name: info.get(name) for name in names}, methods=methods or None, **search)
+    options = _options(**{name: info.get(name) for name in kept}, methods=methods or None, **search)
     return f"taskbits measure {options}{flags} --out {shlex.quote(out)}"
 
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from taskbits.errors import UserError
-from taskbits.frontier import bound, complexity, on_test
 from taskbits.report.scale import label, task
-from taskbits.study import Measurement, Study
+from taskbits.studies.frontier import complexity, on_test
+from taskbits.studies.measurement import Measurement
+from taskbits.studies.study import Study
 
 LEVELS = [level / 10 for level in range(1, 10)] + [0.95]
 
@@ -31,7 +32,7 @@ def write_records(studies: list[Study], path: Path) -> None:
             lines.append(
                 f"| {task(study.info)} | {label(study.info)} | {level} | {program.bytes:,} "
                 f"| {program.payload_bytes:,} | {program.method} | {settings} | {test.value:.3f} "
-                f"| {test.low:.3f} to {test.high:.3f} | {bound(test):.3f} | {on_test(measured, level).bytes:,} |"
+                f"| {test.low:.3f} to {test.high:.3f} | {test.at_least:.3f} | {on_test(measured, level).bytes:,} |"
             )
     try:
         path.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from taskbits.study import FAMILIES as FAMILIES
+from taskbits.studies.measurement import FAMILIES as FAMILIES
 
 ESTIMATE = "published estimate"
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from taskbits.errors import UserError
-from taskbits.rows import Splits, find_file, hub_rows, read_rows, share
+from taskbits.tasks.rows import Splits, find_file, hub_rows, read_rows, share
 
 SETTINGS = {
     "prompt": "Question: {question}\nAnswer:",
@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")
 
 
 def read(data: Path | None) -> Splits:
-    """See `taskbits.tasks`."""
+    """See `taskbits.tasks.named`."""
     parts = {}
     for split in ("train", "test"):
         if data:

@@ -7,7 +7,7 @@ Files: train, val and test_2016_flickr, each as `.en` and `.fr` (`.gz` or not), 
 from pathlib import Path
 
 from taskbits.errors import UserError
-from taskbits.rows import Splits, find_file, hub_rows, read_lines
+from taskbits.tasks.rows import Splits, find_file, hub_rows, read_lines
 
 SETTINGS = {
     "prompt": "English: {en}\nFrench:",
@@ -22,7 +22,7 @@ _FILES = {"train": "train", "validation": "val", "test": "test_2016_flickr"}
 
 
 def read(data: Path | None) -> Splits:
-    """See `taskbits.tasks`. A sentence that stands in a later split, too, is left out of the earlier one.
+    """See `taskbits.tasks.named`. A sentence that stands in a later split, too, is left out of the earlier one.
 
     Pairs without text are left out. Text on one side only is left out too where it is the hub's; in files it is an
     error, since it may come of a line that went missing.

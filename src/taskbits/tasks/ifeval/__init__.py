@@ -7,10 +7,10 @@ examples of train and validation are written by rules and checked by the same ch
 from pathlib import Path
 
 from taskbits.errors import UserError
-from taskbits.imports import described
-from taskbits.rows import Splits, find_file, hub_rows, read_rows
 from taskbits.tasks.ifeval.checkers import follows
 from taskbits.tasks.ifeval.examples import examples
+from taskbits.tasks.imports import described
+from taskbits.tasks.rows import Splits, find_file, hub_rows, read_rows
 
 SETTINGS = {
     "prompt": "{prompt}\n\n",
@@ -24,7 +24,7 @@ _SIZES = {"train": 2000, "validation": 200}
 
 
 def read(data: Path | None) -> Splits:
-    """See `taskbits.tasks`."""
+    """See `taskbits.tasks.named`."""
     fields = ["prompt", "instruction_id_list", "kwargs"]
     if data:
         rows = read_rows(find_file(data, "ifeval", "input_data.jsonl"), fields)

@@ -1,0 +1,95 @@
+"""From a program to a file that runs without taskbits: the standalone file, whose size is the program's length.
+
+    payload | zip application: the bodies of the face's and the runner's functions, joined, minified and compressed
+
+The build is deterministic.
+"""
+
+import functools
+import json
+import struct
+import zlib
+
+import zopfli.zlib
+
+from taskbits.programs import inline
+from taskbits.programs.program import Program
+from taskbits.programs.runners import face, sampled, self_train, stages
+from taskbits.tasks import template
+from taskbits.tasks.frame import Frame
+
+
+def standalone(program: Program, dtype: str) -> bytes:
+    """The content of the file that `python FILE --model M --input IN` runs. dtype: the model's arithmetic."""
+    return _build(program.runner, json.dumps(program.settings), program.payload, program.frame, dtype)
+
+
+def rough_size(program: Program, dtype: str) -> int:
+    """About the size of the standalone file, a few bytes too large: for comparing many programs quickly."""
+    source = _source(program.runner, program.settings, program.frame, dtype)
+    return len(program.payload) + len(_application(zlib.compress(source, 9)[2:-4]))
+
+
+@functools.lru_cache(maxsize=64)
+def _build(name: str, settings: str, payload: bytes, frame: Frame, dtype: str) -> bytes:
+    return payload + _application(_deflate(_source(name, json.loads(settings), frame, dtype)))
+
+
+def _source(name: str, settings: dict, frame: Frame, dtype: str) -> bytes:
+    parts = stages(name, settings)
+    double = dtype == "float64"
+    draws = double and any(module in (sampled, self_train) for module, _ in parts)
+    constants = {"DTYPE": dtype, "DOUBLE": double, "DRAWS": draws, "WORD": parts[0][0].WORD}
+    statements = inline.body(face.load, constants)
+    for at, (module, constants) in enumerate(parts):
+        statements += inline.body(module.adapt, constants, result="prefix" if at == len(parts) - 1 else "text")
+    before, behind = frame.around or ("", "")
+    statements += inline.body(
+        face.choose if frame.choices else face.generate,
+        {
+            "BEFORE": before,
+            "PROMPT": template.as_percent(frame.prompt) + behind.replace("%", "%%"),
+            "STOP": frame.stop,
+            "CHOICES": () if isinstance(frame.choices, str) else frame.choices,
+            "FIELD": frame.choices if isinstance(frame.choices, str) else "",
+            "PER_CHARACTER": frame.choose == "per-character",
+            "CONDITIONAL": frame.choose == "conditional",
+            "CHAT": frame.chat and not frame.around,
+            "VERBATIM": frame.chat,
+            "MAX_NEW_TOKENS": frame.max_new_tokens,
+        },
+    )
+    return inline.script([face, *(module for module, _ in parts)], statements)
+
+
+def _application(code: bytes) -> bytes:
+    """A zip application of 68 bytes and the code, which is a raw deflate stream; any bytes may stand before it.
+
+    What Python's zipimport reads of a zip file's three headers fits into one of them and ten bytes: the local header
+    begins ten bytes before the central one and ends in its checksum, and the end record lies in the central header's
+    sizes and attributes, where nothing looks at the numbers that it puts there.
+    """
+    name, comment = b"__main__.py", b"\0"  # a comment of one byte, since its size is also the number of entries
+    header = struct.pack(
+        "<4s4xHH4xHHI4sHHHHIHI",
+        b"PK\1\2",
+        0,  # flags
+        8,  # deflate
+        38,  # checksum, as the local header's sizes of name and extra field: the way to the code
+        0,
+        len(code),
+        b"PK\5\6",  # size of the source, as the end record's signature; from here it reads on:
+        len(name),
+        0,
+        len(comment),  # number of entries
+        0,
+        24,  # attributes, as the size of the directory: the way back to its beginning
+        10,  # attributes, as the place of the directory: the way back to the local header
+        0,  # place of the local header
+    )
+    return b"PK\3\4".ljust(10, b"\0") + header + name + comment + code
+
+
+def _deflate(source: bytes) -> bytes:
+    """A raw deflate stream, as short as zopfli makes it."""
+    return zopfli.zlib.compress(source, numiterations=50)[2:-4]
