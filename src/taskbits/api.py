@@ -129,7 +129,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Scored:
-    """bytes: the program's length, the size of its standalone file. outputs: what it wrote for each row of the split."""
+    """bytes: the program's length, the size of its standalone file. outputs: what it wrote for each row of a split."""
 
     bytes: int
     payload_bytes: int
@@ -171,6 +171,8 @@ def measure_each(
     """
     from taskbits.search.each import measure_each as run
 
+    if options.get("budget") is not None:
+        options["budget"] = seconds(options["budget"])  # in one way, by which a finished study is known
     studies, refusal = run(list(models), list(revisions), task, str(out), **options)
     return [Study(store) for store in studies], refusal
 
@@ -310,7 +312,28 @@ def check_records(table: Path | str, limit: float | str = LIMIT, trust: bool = F
     from taskbits.report.records import read_records
 
     rows, allowed = read_records(Path(table)), seconds(limit, "limit")
-    return (_checked(row, Path(table).parent, allowed, trust) for row in rows)
+    return (_checked(row, allowed, trust) for row in rows)
+
+
+def _checked(row: dict, allowed: float, trust: bool) -> dict:
+    from taskbits.models.model import load_model
+    from taskbits.tasks.load import load_task
+
+    options = dict(row["options"])
+    shown = {"program": str(row["program"]), "model": options["model"], "task": options["task"]}
+    shown |= {"recorded": [row["bytes"], row["test"]], "found": None, "wrong": None}
+    try:
+        rows = int(options["rows"]) if "rows" in options else None
+        state, seed = options.get("state", "given"), int(options.get("seed", 0))
+        task = load_task(options["task"], rows, options.get("data"), options.get("chat"), code=trust)
+        model = load_model(options["model"], state, seed, options.get("revision"))
+        found = score(row["program"], model, task, options.get("split", "test"), allowed)
+    except (UserError, ValueError) as error:
+        return {**shown, "wrong": str(error)}
+    shown["found"] = [found.bytes, f"{found.score.value:.3f}"]
+    if shown["found"] != shown["recorded"]:
+        shown["wrong"] = f"{found.bytes:,} bytes score {found.score.value:.3f}"
+    return shown
 
 
 def list_methods() -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 console = Console(stderr=True, highlight=False)
+_hushed = False
 
 # Modules that turn progress bars on and off: what to ask, what they answer if bars are on, and how to turn them. The
 # last turns the first's bars, too, so it is the first to be set back.
@@ -54,13 +55,19 @@ def progress(*columns: ProgressColumn) -> Progress:
         TimeElapsedColumn(),
         *(columns or (TimeRemainingColumn(),)),
         console=console,
-        disable=not console.is_terminal,
+        disable=_hushed or not console.is_terminal,
     )
+
+
+def hush() -> None:
+    """From now on show no progress and tell nothing: what went wrong is still said."""
+    global _hushed
+    _hushed = True
 
 
 def status(text: str) -> AbstractContextManager:
     """Says what goes on: on a terminal until its end, else in a line."""
-    if console.is_terminal:
+    if console.is_terminal and not _hushed:
         return console.status(text)
     tell(text)
     return nullcontext()
@@ -68,7 +75,7 @@ def status(text: str) -> AbstractContextManager:
 
 def tell(text: str) -> None:
     """A line on stderr for what a terminal's bar shows."""
-    if not console.is_terminal:
+    if not console.is_terminal and not _hushed:
         warn(text, style="none")
 
 

@@ -10,8 +10,10 @@ A method is a module whose docstring's first line says what it does, with
 Raises UserError where the settings can't work for this model and task.
 """
 
-import importlib
+import ast
+import importlib.util
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 from taskbits import plugins
@@ -36,6 +38,24 @@ def method(name: str) -> ModuleType:
     if name not in NAMES:
         return plugins.load("methods", name, ("FAMILY", "sweep", "fit", "__doc__"))
     return importlib.import_module(f"taskbits.methods.{name.replace('-', '_')}")
+
+
+def described(name: str) -> dict[str, str]:
+    """{"method", "family", "origin", "summary"}, as its source says it, which is read and not run."""
+    if name in NAMES:
+        place = f"{__name__}.{name.replace('-', '_')}"
+    else:
+        place = plugins.installed("methods")[name].module
+    found = importlib.util.find_spec(place)
+    tree = ast.parse(Path(found.origin).read_text(encoding="utf-8")) if found and found.origin else ast.Module([], [])
+    families = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["FAMILY"]
+    ]
+    summary = " ".join((ast.get_docstring(tree) or "").split("\n\n")[0].split())
+    origin = plugins.origin("methods", name) if name not in NAMES else "taskbits"
+    return {"method": name, "family": (families or [""])[0], "origin": origin, "summary": summary}
 
 
 def targets(sizes: Iterable[int], by_metric: Iterable[int] = ()) -> list[dict]:

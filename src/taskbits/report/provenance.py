@@ -36,6 +36,13 @@ def measure_command(study: Study, out: str) -> str:
     return f"taskbits measure {options}{flags} --out {shlex.quote(out)}"
 
 
+def score_command(info: dict, program: str) -> str:
+    """The command that scores a program of this study on test again, wherever the file lies."""
+    task = _options(**{name: info.get(name) for name in ("task", "rows", "data")})
+    chat = {True: " --chat", False: " --no-chat"}.get(info.get("chat"), "")
+    return f"taskbits score {shlex.quote(program)} {model_options(info)} {task}{chat}"
+
+
 def software(measured: list[Measurement]) -> str:
     """The versions that were measured with, "torch 2.6.0, ..."; both where a study went on with another."""
     return ", ".join(
