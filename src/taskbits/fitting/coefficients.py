@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from taskbits.fitting.kept import kept
 from taskbits.fitting.objectives import evolve, expected_losses
 from taskbits.fitting.training import Progress, Weights, batches, cross_entropies, require_finite, train
 from taskbits.models.model import Model
@@ -26,7 +27,6 @@ _HOLD = 0.5  # the part of the steps after which the wanted size is kept
 _PRICE = (1e-8, 1.0)
 _AHEAD = 12  # steps that the numbers take to follow the price
 _FINER = 12  # times that the first step is made finer if the numbers would be short of the wanted size
-_learned: dict[tuple, torch.Tensor] = {}
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,17 @@ def learn(
     model: Model, task: Task, change: Change, steps: int, rate: float, seed: int, progress: Progress
 ) -> torch.Tensor:
     """Real-valued coefficients (n,), trained on the cross-entropy. The last ones are kept: sizes share them."""
-    key = (model.fingerprint, task.fingerprint, change.name, steps, rate, seed)
-    if key not in _learned:
-        _learned.clear()
+    key = (model.fingerprint, change.name, steps, rate, seed)
+    if key not in (learned := kept(task, "coefficients")):
+        learned.clear()
         coefficients = change.start.clone().to(model.lm.device).requires_grad_(True)
         data = batches(model, task, _BATCH, steps, seed)
         model.lm.requires_grad_(False)
         with model.single_precision():
             losses = cross_entropies(model, data, lambda: change.weights(coefficients))
             train([coefficients], losses, steps, rate, progress)
-        _learned[key] = change.tidy(coefficients.detach())
-    return _learned[key].clone()
+        learned[key] = change.tidy(coefficients.detach())
+    return learned[key].clone()
 
 
 def find(

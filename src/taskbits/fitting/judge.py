@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from taskbits.errors import UserError
+from taskbits.fitting.kept import kept
 from taskbits.models.model import Model
 from taskbits.models.predict import asked, likelihoods
 from taskbits.programs.export import rough_size
@@ -21,7 +22,6 @@ from taskbits.tasks.task import Task
 _ROWS = 32
 _POOL = 12
 _BETWEEN = ("\n\n", "\n~\n", "\0")
-_worths: dict[tuple, dict[str, float]] = {}  # what was judged before, by judge
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Judge:
 
     def worth(self, text: str) -> float:
         """How near the model comes to the references, from 0 to 1."""
-        known = _worths.setdefault((self.model.fingerprint, self.task.fingerprint, self.rows, self.lesson), {})
+        known = kept(self.task, "worths").setdefault((self.model.fingerprint, self.rows, self.lesson), {})
         if text not in known:
             known[text] = self._taught(text) if self.lesson else self._prompted(text)
         return known[text]

@@ -1,12 +1,12 @@
 """All weights trained; their change quantised and entropy-coded: the program that a random model needs."""
 
 from taskbits.fitting.fitted import fitted
+from taskbits.fitting.kept import kept
 from taskbits.fitting.training import batches, cross_entropies, train
 from taskbits.programs.coding import Coded, encode_tensors
 
 FAMILY = "parametric"
 _BATCH = 16
-_trained: dict[tuple, list] = {}
 
 
 def sweep(model, task):
@@ -15,11 +15,11 @@ def sweep(model, task):
 
 
 def fit(model, task, settings, seed, progress):
-    key = (model.fingerprint, task.fingerprint, settings["steps"], settings["rate"], seed)
-    if key not in _trained:
-        _trained.clear()
-        _trained[key] = _changes(model, task, settings["steps"], settings["rate"], seed, progress)
-    payload, distribution, entropy = encode_tensors(_trained[key], settings["spread"])
+    key = (model.fingerprint, settings["steps"], settings["rate"], seed)
+    if key not in (trained := kept(task, "full")):
+        trained.clear()  # one is large
+        trained[key] = _changes(model, task, settings["steps"], settings["rate"], seed, progress)
+    payload, distribution, entropy = encode_tensors(trained[key], settings["spread"])
     shapes = {name: list(weight.shape) for name, weight in model.lm.named_parameters()}
     return fitted("full", model, task, Coded("full", distribution, payload, entropy, {"tensors": shapes}))
 

@@ -7,18 +7,21 @@ import math
 import textwrap
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import SubFigure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from taskbits.extras import needs
 from taskbits.report.figure import ESTIMATED, SETTINGS, STYLES, blank, save
 from taskbits.report.scale import ESTIMATE, bounds, metric, size, task, ticks
 from taskbits.studies.checkpoints import name_of, training_step
 from taskbits.studies.frontier import complexity, spread
 from taskbits.studies.study import Study
+
+with needs("report"):
+    import matplotlib
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 
 def draw_steps(runs: list[list[Study]], path: Path | str, levels: list[float] | None = None) -> None:

@@ -4,19 +4,21 @@ import textwrap
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
 from taskbits.errors import UserError
+from taskbits.extras import needs
 from taskbits.report.comparison import groups, names
 from taskbits.report.scale import ESTIMATE, FAMILIES, bounds, label, metric, score_limit, size, task, ticks
 from taskbits.studies.frontier import envelope
 from taskbits.studies.measurement import Measurement
 from taskbits.studies.study import Study
+
+with needs("report"):
+    import matplotlib
+    from matplotlib.axes import Axes
+    from matplotlib.colors import to_hex
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; markers differ too, for black and white.
 STYLES = [

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 
 import numpy as np
@@ -67,6 +67,7 @@ class Search:
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.task = replace(self.task)  # what methods keep for it (`fitting.kept`) is freed with this search
         if self.target is not None:  # from here on what a program must score on validation, for the claim to hold
             self.target = aim(self.target, len(self.task.splits["validation"]), len(self.task.splits["test"]))
 

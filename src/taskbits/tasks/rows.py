@@ -13,6 +13,7 @@ from pathlib import Path
 
 from taskbits.display import quiet
 from taskbits.errors import UserError
+from taskbits.extras import needs
 
 Row = dict
 SPLITS = ("train", "validation", "test")
@@ -105,8 +106,8 @@ def find_file(folder: Path, kind: str, name: str) -> Path:
 
 def hub_rows(repository: str, config: str | None, split: str) -> list[Row]:
     """A split of a data set on the hub, or of its copy in the local cache. Raises UserError if neither is there."""
-    import datasets
-
+    with needs("hub"):
+        import datasets
     try:
         with quiet():
             return list(datasets.load_dataset(repository, config, split=split))

@@ -11,12 +11,14 @@ import json
 import re
 from collections.abc import Callable
 
-import langdetect
-import punkt
-from nltk.tokenize import NLTKWordTokenizer, RegexpTokenizer
-from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
-
 from taskbits.errors import UserError
+from taskbits.extras import needs
+
+with needs("ifeval"):
+    import langdetect
+    import punkt
+    from nltk.tokenize import NLTKWordTokenizer, RegexpTokenizer
+    from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
 langdetect.DetectorFactory.seed = 0
 
