@@ -17,7 +17,6 @@ from pathlib import Path
 from taskbits.programs.export import standalone
 from taskbits.programs.program import Program
 from taskbits.search.confirm import open_parts
-from taskbits.search.scoring import outputs
 from taskbits.studies.frontier import envelope
 from taskbits.studies.study import Study
 
@@ -43,7 +42,7 @@ def runs_alone(study: Study) -> list[bool]:
                 stdout=subprocess.PIPE,
             )
             alone = [json.loads(line) for line in result.stdout.splitlines()]
-            agree.append(file.stat().st_size == found.bytes and alone == outputs(program, model, rows))
+            agree.append(file.stat().st_size == found.bytes and alone == program.run(model, rows))
     return agree
 
 

@@ -15,8 +15,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the hub
 os.environ["OMP_NUM_THREADS"] = "1"  # threads of processes that share the cores would wait for each other
 
 import pytest
-import torch
-import transformers
 import yaml
 
 from taskbits import cli
@@ -24,7 +22,7 @@ from taskbits.methods import NAMES, method, subset
 from taskbits.models.model import load_model
 from taskbits.search.confirm import confirm
 from taskbits.search.measure import measure
-from taskbits.shipped import resolve
+from taskbits.testing import ROWS, counting, write_model
 
 # Of measurements that are made up for a test: what it is not about.
 FIELDS = {
@@ -40,30 +38,11 @@ QUICK = {"distilled": {"tries": 8}, "self-train": {"number": 8}}  # instead of w
 PRINTED = ("stdout", "stderr")
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["taskbits.search.confirm", "taskbits.cli"])
-ROWS = {"train": 48, "validation": 12, "test": 16}
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
-    """A Llama of 60,000 parameters with the laboratory's tokenizer, as a Hugging Face folder."""
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(resolve("lab:random", "models"))
-    torch.manual_seed(7)
-    config = transformers.LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=24,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="session")
@@ -74,21 +53,11 @@ def model(model_folder):
 def write_task(folder, **changes):
     """A task folder about counting; `changes` overwrite or (None) remove keys of task.yaml."""
     folder.mkdir(parents=True, exist_ok=True)
-    start = 0
-    for split, count in ROWS.items():
-        rows = [{"n": i, "question": f"after {i} comes", "answer": str(i + 1)} for i in range(start, start + count)]
+    settings = counting()
+    for split in ROWS:
+        rows = settings[split]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        start += count
-    settings = {
-        "name": "counting",
-        **{split: f"{split}.jsonl" for split in ROWS},
-        "prompt": "Q: {question}\nA:",
-        "target": " {answer}",
-        "metric": "exact",
-        "stop": ["\n"],
-        "max_new_tokens": 6,
-        "description": "Say which number comes next.",
-    }
+        settings[split] = f"{split}.jsonl"
     settings = {name: value for name, value in {**settings, **changes}.items() if value is not None}
     (folder / "task.yaml").write_text(yaml.safe_dump(settings))
     return str(folder)

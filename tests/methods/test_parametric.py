@@ -18,7 +18,6 @@ from taskbits.models.model import load_model
 from taskbits.models.predict import predict
 from taskbits.programs import decode
 from taskbits.search.measure import measure
-from taskbits.search.scoring import outputs
 from taskbits.tasks.frame import Frame
 from taskbits.tasks.load import load_task
 
@@ -71,7 +70,7 @@ def test_peft_folder_gives_the_same_outputs(taskbits, model, model_folder, task,
     base = transformers.AutoModelForCausalLM.from_pretrained(model_folder)
     adapted = peft.PeftModel.from_pretrained(base, tmp_path / "peft").double().eval()
     other = load_model(model_folder)
-    ours = outputs(program, model, ROWS)
+    ours = program.run(model, ROWS)
     assert ours != predict(other, program.frame, ROWS)  # the program does something
     other.lm = adapted
     assert predict(other, program.frame, ROWS) == ours
@@ -92,7 +91,7 @@ def test_a_change_that_no_adapter_holds_becomes_a_patched_model(taskbits, model,
     result = taskbits("export", tmp_path / "a.tbp", "--peft", tmp_path / "patched", "--model", model_folder)
     assert result.returncode == 0 and "the patched model" in result.stdout, result.stderr
     patched = load_model(str(tmp_path / "patched"))
-    assert predict(patched, program.frame, ROWS) == outputs(program, model, ROWS)
+    assert predict(patched, program.frame, ROWS) == program.run(model, ROWS)
 
 
 def test_a_bias_is_taken_away_again(model, task):
@@ -162,7 +161,7 @@ def test_metric_training_raises_the_metric(model, tmp_path, name, size, steps, w
     for objective in ("loss", "metric"):
         program = find(name, model, task, size=size, objective=objective, steps=steps)
         assert len(program.payload) <= size
-        scores[objective] = task.score("train", outputs(program, model, task.splits["train"])).value
+        scores[objective] = task.score("train", program.run(model, task.splits["train"])).value
     assert scores["metric"] > scores["loss"]
 
 
@@ -194,7 +193,7 @@ def test_matrices_kept_transposed(taskbits, task, model_folder, tmp_path, name):
     (tmp_path / "a.tbp").write_bytes(program.to_bytes())
     result = taskbits("export", tmp_path / "a.tbp", "--peft", tmp_path / "peft", "--model", tmp_path / "gpt2")
     assert result.returncode == 0, result.stderr
-    ours = outputs(program, other, ROWS[:20])
+    ours = program.run(other, ROWS[:20])
     base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "gpt2")
     other.lm = peft.PeftModel.from_pretrained(base, tmp_path / "peft").double().eval()
     assert predict(other, program.frame, ROWS[:20]) == ours

@@ -20,7 +20,6 @@ from taskbits.models.model import Model, load_model
 from taskbits.models.predict import asked, predict
 from taskbits.programs.export import standalone
 from taskbits.programs.program import Program
-from taskbits.search.scoring import outputs
 from taskbits.tasks import template
 from taskbits.tasks.frame import Frame
 from taskbits.tasks.load import load_task
@@ -91,7 +90,7 @@ def test_the_file_reads_the_tokens_that_scoring_read(
     program = Program("zero-shot", model.fingerprint, frame, "literal", {"text": "Look: "})
     assert Program.from_bytes(program.to_bytes()) == program
     written, seen = run_alone(program, model, tmp_path, monkeypatch, capsys)
-    assert written == predict(model, frame, ROWS, "Look: ") == outputs(program, model, ROWS)
+    assert written == predict(model, frame, ROWS, "Look: ") == program.run(model, ROWS)
     texts = [text + choice for text in asked(model, frame, ROWS, "Look: ") for choice in choices or [""]]
     given = [model.tokens(text, chat=True) for text in texts]
     assert [row for row in seen if row in given] == given

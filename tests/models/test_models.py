@@ -18,7 +18,7 @@ from taskbits.models.model import load_model
 from taskbits.models.places import blocks, last_in_blocks
 from taskbits.models.predict import predict
 from taskbits.programs.export import standalone
-from taskbits.search.scoring import outputs, score
+from taskbits.search.scoring import score
 from taskbits.shipped import resolve
 from taskbits.tasks.frame import Frame
 from taskbits.tasks.load import load_task
@@ -150,7 +150,7 @@ def test_the_standalone_file_writes_what_scoring_saw(
     with odd.preserved():
         program = method(way).fit(odd, task, settings, 0, nothing).program
     scored = score(program.to_bytes(), odd, task, ["test"])
-    assert scored.outputs["test"] == outputs(program, odd, task.splits["test"])
+    assert scored.outputs["test"] == program.run(odd, task.splits["test"])
     file = tmp_path / "alone.py"
     file.write_bytes(standalone(program, odd.dtype))
     assert file.stat().st_size == scored.bytes

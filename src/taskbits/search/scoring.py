@@ -14,7 +14,6 @@ from taskbits.programs.export import standalone
 from taskbits.programs.program import Program
 from taskbits.search import racing
 from taskbits.tasks.metrics import Score
-from taskbits.tasks.rows import Row
 from taskbits.tasks.task import Task
 
 
@@ -86,9 +85,3 @@ def _race(
             )
         size *= 2
     return [text for _, text in sorted(zip(order, written, strict=True))]
-
-
-def outputs(program: Program, model: Model, rows: list[Row], limit: float | None = None) -> list[str]:
-    """The program's output for each row. The model is left as it was. limit: seconds that decoding may take."""
-    with model.preserved():
-        return predict(model, program.frame, rows, decode.adapt(model, program, limit))
