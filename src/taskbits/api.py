@@ -148,6 +148,17 @@ def open_study(folder: Path | str, trust: bool = False) -> Study:
 def measure(model: "str | tuple | Model", task: "str | dict | Task", out: Path | str, **options: Any) -> Study:
     """Find programs for a model and a task, score them, and keep every one in the folder `out`.
 
+    >>> import tempfile
+    >>> import taskbits
+    >>> out = tempfile.mkdtemp()
+    >>> study = taskbits.measure("lab:posttrained", "lab:translation", out, methods=["zero-shot"], rows=20)
+    >>> best = study.complexity(0.5)
+    >>> program = taskbits.load_program(study.path(best))
+    >>> program.run(study.load_model(), [{"question": "Say in Velan: this fox draws my sailor"}])
+    [' tidu das zaso kus lusu']
+    >>> taskbits.score(program, "lab:posttrained", study.info["task"]).bytes == best.bytes
+    True
+
     model, task: as `load_model` and `load_task` take them, or what they give. What is in memory alone is written to
     `out`, for the fresh process that confirms, and for those who come later. The same call goes on with a study.
 

@@ -288,7 +288,7 @@ def load_model(
 
     >>> from taskbits import load_model
     >>> load_model("lab:pretrained").lm.num_parameters()
-    3738336
+    3737856
 
     spec may be a model that is in memory, with its tokenizer: `(lm, tokenizer)`. It stays as it is; what is computed
     is computed with a copy in the arithmetic that scores are made in (float64 up to a billion parameters).
@@ -331,11 +331,12 @@ def _copied(lm: transformers.PreTrainedModel, tokenizer: transformers.PreTrained
 
     Raises UserError for what can't be built from its config alone: quantised, wrapped, or not all in memory.
     """
-    named, config = getattr(lm, "name_or_path", "") or type(lm).__name__, copy.deepcopy(lm.config)
-    if getattr(lm, "hf_quantizer", None) or getattr(config, "quantization_config", None):
-        raise UserError(f"the weights of {named} are quantised: load the model that they were made from")
+    named = getattr(lm, "name_or_path", "") or type(lm).__name__
     if not isinstance(lm, transformers.PreTrainedModel) or any(p.is_meta for p in lm.parameters()):
         raise UserError(f"{named} is not a whole model of transformers in memory: merge its adapters, load all weights")
+    config = copy.deepcopy(lm.config)
+    if getattr(lm, "hf_quantizer", None) or getattr(config, "quantization_config", None):
+        raise UserError(f"the weights of {named} are quantised: load the model that they were made from")
     dtype = torch.float64 if lm.num_parameters() <= _FLOAT64_LIMIT else torch.float32
     device, _ = _placed(lm.num_parameters() * dtype.itemsize)
     try:

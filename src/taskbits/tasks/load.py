@@ -24,7 +24,7 @@ def load_task(
     >>> counting = [{"n": n, "next": n + 1} for n in range(99)]
     >>> task = load_task({"data": counting, "prompt": "{n} ", "target": "{next}", "metric": "exact"})
     >>> task.prompts("test")[:2]
-    ['16 ', '38 ']
+    ['5 ', '6 ']
 
     spec may be a dict with the keys of a YAML file: the splits (or `data`) as lists of rows, `datasets.Dataset`s or
     paths, and `metric` also as a function (output, row) -> float in [0, 1].
