@@ -55,12 +55,13 @@ def test_ctrl_c_ends_a_search_in_one_line(model_folder, task_folder, tmp_path):
 def test_the_fresh_process_says_nothing_on_ctrl_c(tmp_path):
     """The command that has started it says what there is to say. In the package's place is one that takes long."""
     package = tmp_path / "taskbits"
-    package.mkdir()
+    (package / "search").mkdir(parents=True)
     for name, code in {
         "__init__": "",
         "errors": "class UserError(Exception): ...",
         "display": "from contextlib import nullcontext as quiet",
-        "confirm": "import pathlib, time\ndef confirm(at):\n    pathlib.Path(at, 'begun').touch()\n    time.sleep(60)",
+        "search/confirm": "import pathlib, time\n"
+        "def confirm(at):\n    pathlib.Path(at, 'begun').touch()\n    time.sleep(60)",
     }.items():
         (package / f"{name}.py").write_text(code, encoding="utf-8")
     process = subprocess.Popen(

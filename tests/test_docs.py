@@ -1,4 +1,4 @@
-"""The README's shell examples run as they stand."""
+"""The README's examples run as they stand."""
 
 import os
 import re
@@ -24,3 +24,10 @@ def test_readme_examples(tmp_path):
     outputs = result.stdout.splitlines()
     assert outputs[-1].startswith('"') and outputs.count(outputs[-1]) == 2  # run and the standalone file agree
     assert (tmp_path / "study/report.html").exists()
+
+
+def test_readme_example_in_python(tmp_path):
+    [block] = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    result = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "Measurement(" in result.stdout and "Score(" in result.stdout

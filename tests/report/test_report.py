@@ -173,7 +173,7 @@ def test_page_tells_where_its_numbers_come_from(tmp_path):
         assert fact.lower() in found.text.lower()
     assert (
         "taskbits measure --model 'a model' --task lab:math --state random --seed 3 --revision v1 --rows 80 "
-        "--data '/my data' --methods few-shot,subset,lora --no-chat --out another-folder"
+        "--data '/my data' --methods few-shot,lora,subset --no-chat --out another-folder"
     ) in found.text
     best = made.measurements()[-1].program
     assert f"taskbits run programs/{best}.tbp --model 'a model' --state random --seed 3 --revision v1" in found.text
@@ -433,4 +433,4 @@ def test_what_can_be_claimed_stands_before_what_these_rows_show(taskbits, tmp_pa
     assert "nothing is known of C(T_0.69 | M)" in nothing[0] and "90,000 bytes score 0.690" in nothing[1]
     assert taskbits("records", made.folder, "--out", tmp_path / "records.md").returncode == 0
     rows = [line for line in (tmp_path / "records.md").read_text().splitlines() if "| 0.4 |" in line]
-    assert len(rows) == 1 and "| 4,000 |" in rows[0] and rows[0].endswith("| 0.470 | 4,000 |")
+    assert len(rows) == 1 and "| 4,000 |" in rows[0] and "| 0.470 | 4,000 | `taskbits score records/" in rows[0]
