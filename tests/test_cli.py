@@ -1,5 +1,6 @@
 """The command line as a process: interrupted, with an output of any encoding, read only in part."""
 
+import importlib.metadata
 import io
 import os
 import signal
@@ -14,7 +15,9 @@ from test_report import study
 
 import taskbits
 from taskbits import cli
+from taskbits.programs.program import Program
 from taskbits.search import confirm
+from taskbits.tasks.frame import Frame
 
 
 def started(folder, function, *arguments):
@@ -139,3 +142,41 @@ def test_every_file_is_read_and_written_in_an_encoding_that_is_named():
             if needed and len(node.args) < needed and not any(word.arg == "encoding" for word in node.keywords):
                 unnamed.append(f"{path}:{node.lineno}")
     assert unnamed == []
+
+
+def test_quiet_says_only_what_went_wrong(taskbits, model_folder, task_folder, tmp_path, monkeypatch):
+    from taskbits import display
+
+    monkeypatch.setattr(display, "_hushed", False)  # and as it was afterwards
+    options = ["--model", model_folder, "--task", task_folder, "--methods", "zero-shot", "--budget", "1s"]
+    said = taskbits("--quiet", "measure", *options, "--out", tmp_path / "study")
+    assert (said.returncode, said.stderr) == (0, "") and "zero-shot" in said.stdout
+    wrong = taskbits("--quiet", "measure", *options, "--methods", "nine-shot", "--out", tmp_path / "study")
+    assert wrong.returncode == 2 and "unknown method 'nine-shot'" in wrong.stderr
+
+
+def test_version_and_completion(taskbits):
+    assert taskbits("--version").stdout == f"taskbits {importlib.metadata.version('taskbits')}\n"
+    assert "--install-completion" in taskbits("--help").stdout
+
+
+@pytest.mark.parametrize(
+    "missing, command, extra",
+    [
+        ("matplotlib", ["report", "STUDY"], "report"),
+        ("langdetect", ["run", "PROGRAM", "--model", "lab:random", "--input", "-"], None),
+        ("langdetect", ["score", "PROGRAM", "--model", "lab:random", "--task", "ifeval"], "ifeval"),
+        ("datasets", ["score", "PROGRAM", "--model", "lab:random", "--task", "gsm8k"], "hub"),
+    ],
+)
+def test_an_extra_that_is_missing_is_named_where_it_is_needed(missing, command, extra, tmp_path):
+    made = study(tmp_path / "study", [(950, 0.5, "data", {})])
+    program = tmp_path / "a.tbp"
+    program.write_bytes(Program("zero-shot", bytes(6), Frame("{x}"), "plain").to_bytes())
+    words = [{"STUDY": str(made.folder), "PROGRAM": str(program)}.get(word, word) for word in command]
+    code = f"import sys; sys.modules[{missing!r}] = None; from taskbits.cli import main; main()"
+    found = subprocess.run(
+        [sys.executable, "-c", code, *words], input='{"x": "1"}\n', capture_output=True, text=True, timeout=120
+    )
+    assert found.returncode == 2 and found.stderr.count("\n") == 1
+    assert f"taskbits[{extra}]" in found.stderr if extra else "another model" in found.stderr

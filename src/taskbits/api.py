@@ -145,7 +145,25 @@ def open_study(folder: Path | str, trust: bool = False) -> Study:
     return Study(Store.open(folder, trust))
 
 
-def measure(model: "str | tuple | Model", task: "str | dict | Task", out: Path | str, **options: Any) -> Study:
+def measure(
+    model: "str | tuple | Model",
+    task: "str | dict | Task",
+    out: Path | str,
+    *,
+    methods: Iterable[str] | None = None,
+    budget: float | str | None = None,
+    target: float | None = None,
+    seed: int = 0,
+    state: str = "given",
+    revision: str | None = None,
+    rows: int | None = None,
+    data: str | None = None,
+    chat: bool | None = None,
+    race: bool = True,
+    storage: str | None = None,
+    files: str | None = None,
+    retry: bool = False,
+) -> Study:
     """Find programs for a model and a task, score them, and keep every one in the folder `out`.
 
     >>> import tempfile
@@ -162,15 +180,16 @@ def measure(model: "str | tuple | Model", task: "str | dict | Task", out: Path |
     model, task: as `load_model` and `load_task` take them, or what they give. What is in memory alone is written to
     `out`, for the fresh process that confirms, and for those who come later. The same call goes on with a study.
 
-    Options, all by name: methods (names; all by default), budget (seconds or "3m" for the study; whole sweeps by
-    default), target (look only for the shortest program that scores as much), seed, state and revision (of a model that
-    is named), rows, data and chat (of a task that is named), race (whether to stop scoring a program that is dominated
-    beyond doubt), storage (a database URL), files (a folder or fsspec URL for programs), retry (try again what failed).
+    methods: names; all by default. budget: seconds or "3m" for the study; whole sweeps by default. target: look only
+    for the shortest program that scores as much. state, revision: of a model that is named. rows, data, chat: of a task
+    that is named. race: stop scoring a program that is dominated beyond doubt. storage: a database URL; SQLite in `out`
+    by default. files: a folder or fsspec URL for programs. retry: try again what failed.
     Raises UserError on bad input.
     """
+    options = {**locals(), "out": str(out)}
     from taskbits.search.measure import measure as run
 
-    return Study(run(model, task, str(out), **options))
+    return Study(run(**options))
 
 
 def measure_each(
