@@ -130,6 +130,14 @@ class MethodSuite:
         assert before_sections + checksum <= 24
         assert found.validation.n == ROWS["validation"] and found.test.n == ROWS["test"]
 
+    def test_finds_the_same_program_again(self, measured, found):
+        model, task = taskbits.load_model(measured.info["model"]), taskbits.load_task(measured.info["task"])
+        before = [weight.detach().clone() for weight in model.lm.parameters()]
+        with model.preserved():
+            fitted = method(self.method).fit(model, task, found.settings, found.seed, lambda done, of: None)
+        assert fitted.program.to_bytes() == measured.path(found.program).read_bytes()
+        assert all((new == old).all() for new, old in zip(model.lm.parameters(), before, strict=True))
+
     def test_length_is_the_size_of_the_standalone_file(self, measured, found, tmp_path):
         file = tmp_path / "alone.py"
         result = self.command("export", measured.path(found.program), "--standalone", file)
