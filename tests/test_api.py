@@ -149,6 +149,8 @@ def test_a_program_is_applied_to_the_users_own_model_and_taken_out_again(in_memo
 def test_models_in_memory_that_cannot_be_copied(in_memory):
     with pytest.raises(taskbits.UserError, match="not a whole model"):
         taskbits.load_model((torch.nn.Linear(2, 2), in_memory[1]))
+    with pytest.raises(taskbits.UserError, match="for one that is named"):
+        taskbits.load_model(in_memory, state="random")
 
 
 def test_a_study_in_a_notebook(study):

@@ -297,6 +297,8 @@ def load_model(
     Raises UserError if there is no such model, or if its files are not all of one: nothing is left at random.
     """
     if isinstance(spec, tuple):
+        if state != "given" or revision:
+            raise UserError("a model in memory is as it is: state and revision are for one that is named")
         return _copied(*spec)
     if state not in STATES:
         raise UserError(f"unknown state {state!r}: use {' or '.join(STATES)}")

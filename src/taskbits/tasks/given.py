@@ -6,9 +6,10 @@ Guarantees that what is written to a folder (`write`) is read as the same task a
 import ast
 import builtins
 import hashlib
-import importlib
+import importlib.metadata
 import inspect
 import json
+import os
 import re
 import sys
 import sysconfig
@@ -54,7 +55,9 @@ def write(settings: dict, splits: dict[str, list[Row]], source: str, folder: Pat
             path = folder / name
             if path.exists() and path.read_text(encoding="utf-8") != text:
                 raise UserError(f"{folder} holds another task: its {name} is not the same; name another --out")
-            path.write_text(text, encoding="utf-8")
+            part = folder / f".{name}.part"  # whoever is killed meanwhile leaves no half of a file
+            part.write_text(text, encoding="utf-8")
+            os.replace(part, path)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}: name another --out") from error
 
