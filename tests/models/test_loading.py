@@ -134,7 +134,7 @@ def as_gguf(model, path):
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     heads = config.num_attention_heads
     for name, weight in model.lm.named_parameters():
-        weight = weight.detach().float().numpy()
+        weight = weight.detach().float().cpu().numpy()
         if "q_proj" in name or "k_proj" in name:
             weight = weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
         writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), weight)
