@@ -23,8 +23,6 @@ from dataclasses import replace
 
 import constriction
 import numpy as np
-import torch
-import transformers
 
 from taskbits.errors import UserError
 from taskbits.models import memory
@@ -32,8 +30,8 @@ from taskbits.models.model import Model, load_model
 from taskbits.programs import coding, decode, export, runners
 from taskbits.programs.program import Program
 from taskbits.programs.texts import encode_examples, encode_text
-from taskbits.shipped import resolve
 from taskbits.tasks.frame import Frame
+from taskbits.testing import write_model
 
 LIMIT = 2.0  # seconds for decoding one program
 SLACK = 2.0  # and until the limit is noticed: what one call of torch or of the tokenizer takes at most
@@ -80,27 +78,6 @@ TEXTS = [
     *runners.NAMES,
     *("literal+train", "coded+train", "train+self_train", "literal+train+self_train", "plain+" * 9 + "plain"),
 ]
-
-
-def tiny_model(folder: str) -> Model:
-    """A Llama of one block with the laboratory's tokenizer, as `taskbits` loads it from the folder."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(resolve("lab:random", "models"))
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return load_model(folder)
 
 
 def programs(model: Model) -> list[Program]:
@@ -342,7 +319,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        model = tiny_model(folder)
+        sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "max_position_embeddings": 256}
+        model = load_model(write_model(folder, seed=0, **sizes))
         found = fuzz(model, *((2_000, 50) if options.quick else (100_000, 2_000)), options.seed)
     failures = found.pop("failures")
     for failure in failures[:20]:

@@ -31,20 +31,19 @@ from taskbits.tasks.rows import SPLITS
 ROWS = {"train": 48, "validation": 12, "test": 16}
 
 
-def write_model(folder: Path) -> str:
-    """A Llama of 60,000 parameters with the laboratory's tokenizer, as a Hugging Face folder. Returns its path."""
+def write_model(folder: Path | str, seed: int = 7, **sizes: int) -> str:
+    """A Llama with the laboratory's tokenizer, as a Hugging Face folder: of 60,000 parameters unless its config is told
+    other sizes. Returns its path."""
     import torch
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(resolve("lab:random", "models"))
-    torch.manual_seed(7)
+    torch.manual_seed(seed)
+    usual = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2, "max_position_embeddings": 512}
     config = transformers.LlamaConfig(
+        **{**usual, **sizes},
         vocab_size=len(tokenizer),
-        hidden_size=24,
-        intermediate_size=48,
-        num_hidden_layers=2,
         num_attention_heads=2,
-        max_position_embeddings=512,
         tie_word_embeddings=True,
         bos_token_id=0,
         eos_token_id=0,

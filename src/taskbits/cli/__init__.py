@@ -113,7 +113,7 @@ def _version(asked: bool) -> None:
 def common(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", is_eager=True, callback=lambda asked: _version(asked)),
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_version),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but what went wrong.")] = False,
 ) -> None:

@@ -57,7 +57,7 @@ def measure(
     budget = None if budget is None else seconds(budget)
     modules = {name: method(name) for name in methods or names()}
     loaded_task = task if isinstance(task, Task) else load_task(task, rows, data, chat)
-    if loaded_task.given[0] and not loaded_task.origin["task"]:
+    if not loaded_task.origin["task"]:  # it was given as a dict
         loaded_task = write_task(loaded_task, Path(out, "task"))
     named = model if isinstance(model, str) else "the model"
     with status(f"loading {named}"):

@@ -6,12 +6,12 @@ stand for one content. Knows nothing of what is in the files.
 
 import errno
 import os
-import uuid
 from pathlib import Path
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from taskbits.atomic import write_atomically
 from taskbits.errors import StoreError, hidden
 
 
@@ -78,11 +78,3 @@ def require_inside(path: Path, folder: Path) -> None:
 
 def _short(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file with its folder; a reader sees it whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    part.write_bytes(content)
-    part.replace(path)

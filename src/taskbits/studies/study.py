@@ -28,11 +28,12 @@ from types import NoneType
 
 from optuna.trial import FrozenTrial, TrialState
 
+from taskbits.atomic import write_atomically
 from taskbits.display import warn
 from taskbits.errors import StoreError, UserError, hidden, in_short
 from taskbits.studies import storage
 from taskbits.studies.estimates import read_estimates
-from taskbits.studies.files import Files, require_inside, write_atomically
+from taskbits.studies.files import Files, require_inside
 from taskbits.studies.info import differing, read_info
 from taskbits.studies.measurement import (
     NUMBER,

@@ -9,7 +9,6 @@ import hashlib
 import importlib.metadata
 import inspect
 import json
-import os
 import re
 import sys
 import sysconfig
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import yaml
 
+from taskbits.atomic import write_atomically
 from taskbits.errors import UserError
 from taskbits.tasks.rows import SPLITS, Row, read_rows
 
@@ -50,14 +50,11 @@ def write(settings: dict, splits: dict[str, list[Row]], source: str, folder: Pat
     if source:
         files[f"{_MODULE}.py"] = source
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             path = folder / name
             if path.exists() and path.read_text(encoding="utf-8") != text:
                 raise UserError(f"{folder} holds another task: its {name} is not the same; name another --out")
-            part = folder / f".{name}.part"  # whoever is killed meanwhile leaves no half of a file
-            part.write_text(text, encoding="utf-8")
-            os.replace(part, path)
+            write_atomically(path, text.encode())
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}: name another --out") from error
 
