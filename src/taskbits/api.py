@@ -156,6 +156,8 @@ def measure(
     seed: int = 0,
     state: str = "given",
     revision: str | None = None,
+    dtype: str = "auto",
+    device_map: str | None = None,
     rows: int | None = None,
     data: str | None = None,
     chat: bool | None = None,
@@ -181,7 +183,8 @@ def measure(
     `out`, for the fresh process that confirms, and for those who come later. The same call goes on with a study.
 
     methods: names; all by default. budget: seconds or "3m" for the study; whole sweeps by default. target: look only
-    for the shortest program that scores as much. state, revision: of a model that is named. rows, data, chat: of a task
+    for the shortest program that scores as much. state, revision, dtype, device_map: of a model that is
+    named, as `load_model` takes them. rows, data, chat: of a task
     that is named. race: stop scoring a program that is dominated beyond doubt. storage: a database URL; SQLite in `out`
     by default. files: a folder or fsspec URL for programs. retry: try again what failed.
     Raises UserError on bad input.
@@ -242,7 +245,7 @@ def score(
     loaded = program if isinstance(program, Program) else load_program(program)
     allowed = seconds(limit, "limit")
     task = task if isinstance(task, Task) else load_task(task)
-    model = model if isinstance(model, Model) else load_model(model)
+    model = model if isinstance(model, Model) else load_model(model, dtype=loaded.dtype)
     with progress() as display:
         bar = display.add_task("scoring", total=len(task.splits[split]))
         found = run(loaded.to_bytes(), model, task, [split], lambda n: display.advance(bar, n), limit=allowed)
@@ -356,7 +359,8 @@ def _checked(row: dict, allowed: float, trust: bool) -> dict:
         rows = int(options["rows"]) if "rows" in options else None
         state, seed = options.get("state", "given"), int(options.get("seed", 0))
         task = load_task(options["task"], rows, options.get("data"), options.get("chat"), code=trust)
-        model = load_model(options["model"], state, seed, options.get("revision"))
+        dtype = load_program(row["program"]).dtype
+        model = load_model(options["model"], state, seed, options.get("revision"), dtype)
         found = score(row["program"], model, task, options.get("split", "test"), allowed)
     except (UserError, ValueError) as error:
         return {**shown, "wrong": str(error)}

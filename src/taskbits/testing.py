@@ -137,6 +137,18 @@ class MethodSuite:
         assert fitted.program.to_bytes() == measured.path(found.program).read_bytes()
         assert all((new == old).all() for new, old in zip(model.lm.parameters(), before, strict=True))
 
+    def test_changes_only_what_its_runners_say(self, measured, found):
+        model, program = (
+            taskbits.load_model(measured.info["model"]),
+            taskbits.load_program(measured.path(found.program)),
+        )
+        before = {name: weight.detach().clone() for name, weight in model.lm.named_parameters()}
+        with program.applied(model):
+            said = set(runners.changed(model, program.runner, program.settings))
+            after = {name: weight for name, weight in model.lm.named_parameters() if name in before}
+            assert {name for name, weight in after.items() if not (weight == before[name]).all()} <= said
+        assert all((weight == before[name]).all() for name, weight in model.lm.named_parameters())
+
     def test_length_is_the_size_of_the_standalone_file(self, measured, found, tmp_path):
         file = tmp_path / "alone.py"
         result = self.command("export", measured.path(found.program), "--standalone", file)

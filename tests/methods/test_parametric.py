@@ -11,7 +11,7 @@ import transformers
 from conftest import nothing, write_task
 
 from taskbits.errors import UserError
-from taskbits.fitting.training import example_batch
+from taskbits.fitting.training import example_rows
 from taskbits.methods import method
 from taskbits.models import memory
 from taskbits.models.model import load_model
@@ -146,8 +146,8 @@ CHOICES = {"choices": [str(n) for n in range(1, 100)], "stop": None}
 def test_what_is_given_of_a_choice_is_not_trained_on(model):
     frame = Frame("{text}", choices="those", choose="conditional")
     row = {"text": "It is", "those": {" a big dog": " a big"}}
-    tokens, _, labels = example_batch(model, frame, [(row, " a big dog")], ends=False)
-    assert model.tokenizer.decode(tokens[labels != -100]) == " dog"
+    [(tokens, first)] = example_rows(model, frame, [(row, " a big dog")], ends=False)
+    assert model.tokenizer.decode(tokens[first:]) == " dog"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from test_models import CHAT, lab_tokenizer, llama, spaced_tokenizer
 
 from taskbits.errors import UserError
 from taskbits.fitting.judge import ending, taught
-from taskbits.fitting.training import example_batch
+from taskbits.fitting.training import example_rows
 from taskbits.methods import method, self_train
 from taskbits.models.model import Model, load_model
 from taskbits.models.predict import asked, predict
@@ -95,15 +95,15 @@ def test_the_file_reads_the_tokens_that_scoring_read(
     given = [model.tokens(text, chat=True) for text in texts]
     assert [row for row in seen if row in given] == given
     assert all(row.count(0) == (chat_template is CHAT) for row in given)  # never two, never one too few
-    tokens, _, labels = example_batch(model, frame, [(ROWS[0], " 4")], ends=False)
-    assert tokens[0].tolist() == model.tokens(asked(model, frame, ROWS)[0] + " 4", chat=True)
-    assert model.tokenizer.decode(tokens[0][labels[0] >= 0]) == " 4"
+    [(tokens, first)] = example_rows(model, frame, [(ROWS[0], " 4")], ends=False)
+    assert tokens == model.tokens(asked(model, frame, ROWS)[0] + " 4", chat=True)
+    assert model.tokenizer.decode(tokens[first:]) == " 4"
 
 
 def test_without_a_chat_the_tokens_are_the_tokenizers(tmp_path):
     model = make(tmp_path / "m", CHAT, begins=True)
-    (row,), _, _ = example_batch(model, Frame("Q: {question}"), [(ROWS[0], " 4")], ends=False)
-    assert row.tolist() == model.tokenizer("Q: after 3 comes 4").input_ids and row[0] == 0
+    [(row, _)] = example_rows(model, Frame("Q: {question}"), [(ROWS[0], " 4")], ends=False)
+    assert row == model.tokenizer("Q: after 3 comes 4").input_ids and row[0] == 0
 
 
 def test_a_task_sets_date_system_prompt_and_arguments(tmp_path, monkeypatch, capsys):
@@ -172,7 +172,8 @@ def test_training_ends_rows_where_generation_ends(tmp_path):
     assert model.tokenizer.eos_token_id == 0 and model.end == 60 and model.turn_end == 70
     for chat, end in ((False, 60), (True, 70)):
         frame = Frame("{question}", chat=chat)
-        assert example_batch(model, frame, [(ROWS[0], " 4")], ends=True)[2][0, -1] == end
+        [(tokens, _)] = example_rows(model, frame, [(ROWS[0], " 4")], ends=True)
+        assert tokens[-1] == end
     task = load_task(write_task(tmp_path / "task", stop=None))
     assert ending(model, task) == model.tokenizer.decode([60])
     usual = make(tmp_path / "n", CHAT, eos_token_id=[60, 0])

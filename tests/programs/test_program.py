@@ -202,8 +202,8 @@ def test_a_limit_changes_nothing_of_what_is_decoded(model):
     program = Program("zero-shot", model.fingerprint, Frame("{question}"), "literal+train", {**LESSON, "epochs": 4})
     digests = []
     for limit in (None, 3600.0):
-        with model.preserved():
-            digests.append(decode.digest(model, decode.adapt(model, program, limit)))
+        with decode.adapted(model, program, limit) as prefix:
+            digests.append(decode.digest(model, program, prefix))
     assert digests[0] == digests[1]
 
 

@@ -39,6 +39,14 @@ StateOption = Annotated[str, typer.Option("--state", help="'given', or 'random':
 SeedOption = Annotated[
     int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of a random state and of the methods.")
 ]
+DtypeOption = Annotated[
+    str,
+    typer.Option("--dtype", help="The model's arithmetic: auto, float64, float32 or bfloat16."),
+]
+DeviceMapOption = Annotated[
+    str | None,
+    typer.Option("--device-map", help="Where the model goes, as transformers has it, such as auto or cuda:1."),
+]
 RevisionOption = Annotated[str | None, typer.Option("--revision", help="Revision of a hub model.")]
 ProgramArgument = Annotated[Path, typer.Argument(help="A .tbp file.")]
 RowsOption = Annotated[
@@ -159,6 +167,8 @@ def measure(
     revision: Annotated[
         str | None, typer.Option("--revision", help="Revision of a hub model; several with commas between.")
     ] = None,
+    dtype: DtypeOption = "auto",
+    device_map: DeviceMapOption = None,
     rows: RowsOption = None,
     data: DataOption = None,
     chat: ChatOption = None,
@@ -180,6 +190,8 @@ def measure(
         "budget": budget,
         "seed": seed,
         "state": state,
+        "dtype": dtype,
+        "device_map": device_map,
         "rows": rows,
         "data": data,
         "chat": chat,
@@ -222,12 +234,14 @@ def run(
     state: StateOption = "given",
     seed: SeedOption = 0,
     revision: RevisionOption = None,
+    device_map: DeviceMapOption = None,
     limit: LimitOption = _LIMIT,
 ) -> None:
     """Run a program: one JSON line out per line in."""
     loaded, allowed = taskbits.load_program(program), seconds(limit, "limit")
     rows = loaded.read_inputs(input)
-    for output in loaded.run(taskbits.load_model(model, state, seed, revision), rows, allowed):
+    base = taskbits.load_model(model, state, seed, revision, loaded.dtype, device_map)
+    for output in loaded.run(base, rows, allowed):
         print(json.dumps(output))
 
 
@@ -240,6 +254,7 @@ def score(
     state: StateOption = "given",
     seed: SeedOption = 0,
     revision: RevisionOption = None,
+    device_map: DeviceMapOption = None,
     rows: RowsOption = None,
     data: DataOption = None,
     chat: ChatOption = None,
@@ -249,7 +264,8 @@ def score(
     """Decode a program from anywhere and score it: its length, its score and the interval of that."""
     loaded, allowed = taskbits.load_program(program), seconds(limit, "limit")
     asked = taskbits.load_task(task, rows, data, chat)
-    found = taskbits.score(loaded, taskbits.load_model(model, state, seed, revision), asked, split, allowed)
+    base = taskbits.load_model(model, state, seed, revision, loaded.dtype, device_map)
+    found = taskbits.score(loaded, base, asked, split, allowed)
     if as_json:
         facts = {**asdict(found.score), "bound": found.score.at_least}
         print(json.dumps({"bytes": found.bytes, "payload_bytes": found.payload_bytes, "split": split, "score": facts}))
@@ -299,7 +315,7 @@ def export(
         raise UserError("name either --standalone FILE or --peft DIR")
     loaded, allowed = taskbits.load_program(program), seconds(limit, "limit")
     if model:
-        base = taskbits.load_model(model, state, seed, revision)
+        base = taskbits.load_model(model, state, seed, revision, loaded.dtype)
     else:
         base = taskbits.open_study(program.resolve().parent.parent).load_model()
     if peft:

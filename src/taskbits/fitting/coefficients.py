@@ -7,16 +7,17 @@ falls to the wanted one half-way through. Knows nothing of how a change is decod
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from taskbits.fitting.kept import kept
-from taskbits.fitting.objectives import evolve, expected_losses
-from taskbits.fitting.training import Progress, Weights, batches, cross_entropies, require_finite, train
+from taskbits.fitting.objectives import evolve, expected_gradients
+from taskbits.fitting.training import Progress, batches, gradients, require_finite, train
 from taskbits.models.model import Model
+from taskbits.models.update import Update
 from taskbits.programs.coding import CodedIntegers, encode_integers
 from taskbits.tasks.task import Task
 
@@ -34,14 +35,14 @@ class Change:
     """A family of changes to a model's weights, in n coefficients.
 
     name: tells it from other families. start: (n,) float32, where training begins.
-    weights: from coefficients (n,) to the parameters that take the place of the model's, by name; differentiable.
+    update: from coefficients (n,) to what is added to the weights; differentiable.
     tidy: from trained coefficients to others of the same effect that are better to code.
     groups: sizes of what lies together, such as a matrix's coefficients, and has a distribution of its own.
     """
 
     name: tuple
     start: torch.Tensor
-    weights: Callable[[torch.Tensor], Weights]
+    update: Callable[[torch.Tensor], Update]
     groups: list[int] | None
     tidy: Callable[[torch.Tensor], torch.Tensor] = lambda coefficients: coefficients
 
@@ -53,12 +54,6 @@ class Numbers:
     values: np.ndarray
     step: float
     coded: CodedIntegers
-
-
-def base_weights(model: Model, names: list[str]) -> Weights:
-    """The model's own parameters of these names, as float32 constants to which a change is added."""
-    parameters = dict(model.lm.named_parameters())
-    return {name: parameters[name].detach().float().clone() for name in names}
 
 
 def rounded(values: torch.Tensor) -> torch.Tensor:
@@ -75,10 +70,14 @@ def learn(
         learned.clear()
         coefficients = change.start.clone().to(model.lm.device).requires_grad_(True)
         data = batches(model, task, _BATCH, steps, seed)
-        model.lm.requires_grad_(False)
-        with model.single_precision():
-            losses = cross_entropies(model, data, lambda: change.weights(coefficients))
-            train([coefficients], losses, steps, rate, progress)
+        with model.quick():
+            train(
+                [coefficients],
+                gradients(model, data, lambda: change.update(coefficients)),
+                steps,
+                rate,
+                progress,
+            )
         learned[key] = change.tidy(coefficients.detach())
     return learned[key].clone()
 
@@ -99,7 +98,7 @@ def find(
         model,
         change,
         learned,
-        lambda weights: cross_entropies(model, data, weights),
+        lambda update: gradients(model, data, update),
         (size, steps, rate / 2),
         lambda done: progress(steps + done, total),
     )
@@ -109,7 +108,7 @@ def find(
             change,
             latent,
             step,
-            lambda weights: expected_losses(model, task, weights, steps, seed),
+            lambda update: expected_gradients(model, task, update, steps, seed),
             (steps, rate / 8),
             lambda done, of: progress(2 * steps + done, total),
         )
@@ -118,7 +117,7 @@ def find(
         values = evolve(
             model,
             task,
-            lambda whole: change.weights(torch.tensor(whole * step, dtype=torch.float32, device=model.lm.device)),
+            lambda whole: change.update(torch.tensor(whole * step, dtype=torch.float32, device=model.lm.device)),
             values,
             lambda whole: len(encode_integers(whole, change.groups).payload) <= size,
             seed,
@@ -132,7 +131,7 @@ def _compress(
     model: Model,
     change: Change,
     start: torch.Tensor,
-    losses: Callable[[Callable[[], Weights]], Iterable[torch.Tensor]],
+    gradients: Callable[[Callable[[], Update]], Iterator[float]],
     plan: tuple[int, int, float],
     progress: Callable[[int], None],
 ) -> tuple[torch.Tensor, float]:
@@ -154,14 +153,13 @@ def _compress(
     at_first = last = math.log(bits(latent))
     price, pace_of_bits = 1e-6, 0.0
 
-    def weights() -> Weights:
-        return change.weights(rounded(latent) * log_step.exp())
+    def update() -> Update:
+        return change.update(rounded(latent) * log_step.exp())
 
-    model.lm.requires_grad_(False)
-    with model.single_precision():
-        for k, loss in enumerate(losses(weights)):
+    with model.quick():
+        for k, _ in enumerate(gradients(update)):
             progress(k)
-            (loss + price * _price_in_bits(latent, groups)).backward()
+            (price * _price_in_bits(latent, groups)).backward()
             torch.nn.utils.clip_grad_norm_([latent], 1.0)
             pace = min((k + 1) / 5, max(0.05, (steps - k) / (steps * (1 - _HOLD))), 1.0)
             optimizer.param_groups[0]["lr"] = rate / step * pace
@@ -184,7 +182,7 @@ def _refine(
     change: Change,
     latent: torch.Tensor,
     step: float,
-    losses: Callable[[Callable[[], Weights]], Iterable[torch.Tensor]],
+    gradients: Callable[[Callable[[], Update]], Iterator[float]],
     plan: tuple[int, float],
     progress: Progress,
 ) -> torch.Tensor:
@@ -195,12 +193,11 @@ def _refine(
     steps, rate = plan
     kept, latent = latent.round() != 0, latent.clone().requires_grad_(True)
 
-    def weights() -> Weights:
-        return change.weights(torch.where(kept, rounded(latent) * step, 0.0))
+    def update() -> Update:
+        return change.update(torch.where(kept, rounded(latent) * step, 0.0))
 
-    model.lm.requires_grad_(False)
-    with model.single_precision():
-        train([latent], losses(weights), steps, rate / step, progress)
+    with model.quick():
+        train([latent], gradients(update), steps, rate / step, progress)
     return torch.where(kept, latent.detach(), 0.0)
 
 

@@ -6,7 +6,7 @@ estimated quickly (one forward pass a row, in float32); what is chosen is then c
 
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 
 from taskbits.errors import UserError
@@ -32,6 +32,14 @@ class Lesson:
     ending: str
     epochs: int
     rate: float
+    optimizer: str = "Adam"
+    target: str = ""
+
+    @property
+    def settings(self) -> dict:
+        """Those of the runner, without what it takes anyway."""
+        usual = {entry.name: entry.default for entry in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value != usual[name]}
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class Judge:
 
     def _rough_size(self, runner: str, **settings) -> int:
         """Of a file with this runner, and the training behind it if there is a lesson."""
-        then = asdict(self.lesson) if self.lesson else {}
+        then = self.lesson.settings if self.lesson else {}
         program = Program("zero-shot", b"", self.task.frame, runner + "+train" * bool(then), {**settings, **then})
         return rough_size(program, self.model.dtype)
 
@@ -90,13 +98,14 @@ class Judge:
         return max(texts, key=lambda text: fresh.gain(text, price))
 
     def _prompted(self, text: str) -> float:
-        with self.model.single_precision():
+        with self.model.quick():
             return self._mean(text)
 
     def _taught(self, text: str) -> float:
-        train.check(self.model, (), text, **asdict(self.lesson))
-        with self.model.preserved(), self.model.single_precision():
-            train.adapt(self.model.pipe, None, text, **asdict(self.lesson))
+        train.check(self.model, (), text, **self.lesson.settings)
+        names = [name for name in self.model.names if self.lesson.target in name]
+        with self.model.preserved(names), self.model.single_precision():
+            train.adapt(self.model.pipe, None, text, **self.lesson.settings)
             return self._mean("")
 
     def _mean(self, prefix: str) -> float:

@@ -10,9 +10,11 @@ import cmaes
 import numpy as np
 import torch
 
-from taskbits.fitting.training import Weights, example_batch
+from taskbits.fitting.training import differentiable, example_rows
+from taskbits.models import forward
 from taskbits.models.model import Model
 from taskbits.models.predict import predict
+from taskbits.models.update import Update, beside
 from taskbits.tasks.task import Task
 
 _JUDGED = 64  # train rows that a generation is compared on
@@ -23,7 +25,7 @@ _SAMPLES = 4
 def evolve(
     model: Model,
     task: Task,
-    weights: Callable[[np.ndarray], Weights],
+    update: Callable[[np.ndarray], Update],
     start: np.ndarray,
     allowed: Callable[[np.ndarray], bool],
     seed: int,
@@ -44,7 +46,7 @@ def evolve(
     )
     random = np.random.default_rng(seed)
     best, done = {tuple(start): 0.0}, 0
-    with model.preserved(), model.single_precision():
+    with model.quick():
         while done + search.population_size <= evaluations:
             chosen = random.permutation(len(task.splits["train"]))[:_JUDGED].tolist()
             told = []
@@ -54,7 +56,7 @@ def evolve(
                 numbers, sample = search.ask()
                 values = numbers.astype(np.int64)
                 fits = allowed(values)
-                score = _score(model, task, weights(values), chosen) if fits else 0.0
+                score = _score(model, task, update(values), chosen) if fits else 0.0
                 told.append((sample, -score))
                 if fits and score >= max(best.values()):
                     best[tuple(values)] = score
@@ -62,13 +64,14 @@ def evolve(
         middle = np.clip(np.rint(search.mean), -bound, bound).astype(np.int64)
         finalists = [start, *(np.array(v) for v in list(best)[-3:]), *([middle] if allowed(middle) else [])]
         chosen = random.permutation(len(task.splits["train"]))[: 4 * _JUDGED].tolist()
-        return max(finalists, key=lambda values: _score(model, task, weights(values), chosen))
+        return max(finalists, key=lambda values: _score(model, task, update(values), chosen))
 
 
-def expected_losses(
-    model: Model, task: Task, weights: Callable[[], Weights], steps: int, seed: int
-) -> Iterator[torch.Tensor]:
-    """Losses whose gradient is that of minus the expected metric (REINFORCE, Williams 1992).
+def expected_gradients(
+    model: Model, task: Task, update: Callable[[], Update], steps: int, seed: int
+) -> Iterator[float]:
+    """The gradient of minus the expected metric (REINFORCE, Williams 1992) is added to what it depends on, `steps`
+    times; yields what it is the gradient of.
 
     A prompt's baseline is the mean reward of its other samples (Kool et al. 2019). Where the task has choices, the
     expectation over them is computed instead of sampled.
@@ -81,41 +84,43 @@ def expected_losses(
         if task.frame.choices:
             rows = [(i, choice) for i in chosen for choice in task.frame.options(examples[i])]
         else:
-            with torch.no_grad(), model.preserved():
-                install(model, weights())
+            with torch.no_grad(), beside(model.lm, update()):
                 asked = [i for i in chosen for _ in range(_SAMPLES)]
                 written = predict(model, task.frame, [examples[i] for i in asked], sample=True)
-            model.lm.requires_grad_(False)
             rows = list(zip(asked, written, strict=True))
-        rewards = torch.tensor(task.rewards("train", [i for i, _ in rows], [text for _, text in rows]))
-        rewards = rewards.to(model.lm.device).float()
+        rewards = torch.tensor(task.rewards("train", [i for i, _ in rows], [text for _, text in rows])).float()
         # An empty output is the choice of its end; other ends are not counted, since a stop string is cut off.
         pairs = [(examples[i], text or task.separator) for i, text in rows]
-        tokens, mask, labels = example_batch(model, task.frame, pairs, ends=False)
-        inputs = {"input_ids": tokens, "attention_mask": mask}
-        logits = torch.func.functional_call(model.lm, weights(), kwargs=inputs, tie_weights=False).logits
-        surprisal = torch.nn.functional.cross_entropy(
-            logits[:, :-1].transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none"
-        )
-        chances = -surprisal.sum(1) / torch.tensor([task.frame.scale(text) for _, text in rows]).to(surprisal.device)
-        if task.frame.choices:
-            counts = [len(task.frame.options(examples[i])) for i in chosen]
-            pairs = zip(chances.split(counts), rewards.split(counts), strict=True)
-            yield -sum((chance.softmax(0) * reward).sum() for chance, reward in pairs) / len(chosen)
-        else:
-            chances, rewards = (values.view(len(chosen), -1) for values in (chances, rewards))
-            others = (rewards.sum(1, keepdim=True) - rewards) / (_SAMPLES - 1)
-            yield -((rewards - others) * chances).mean()
+        some = example_rows(model, task.frame, pairs, ends=False)
+        scales = [task.frame.scale(text) for _, text in rows]
+        with differentiable(model, update()), forward.fast(model.lm, some):
+            loss = -_expected(task, examples, chosen, _chances(model, some) / torch.tensor(scales), rewards)
+            loss.backward()
+        yield loss.item()
 
 
-def install(model: Model, weights: Weights) -> None:
-    """Put these in the place of the model's parameters, or where it has none (a bias)."""
-    for name, value in weights.items():
-        module, _, slot = name.rpartition(".")
-        setattr(model.lm.get_submodule(module), slot, torch.nn.Parameter(value.detach()))
+def _chances(model: Model, rows: list[forward.Row]) -> torch.Tensor:
+    """The logarithm of each row's chance, on the CPU."""
+    found: dict[int, torch.Tensor] = {}
+    for part in forward.parts(model.lm, rows):
+        surprisals = forward.surprisals(model.lm, part).cpu()
+        counts = [len(tokens) - max(1, first) for tokens, first in part]
+        found |= {id(row): -some.sum() for row, some in zip(part, surprisals.split(counts), strict=True)}
+    return torch.stack([found[id(row)] for row in rows])
 
 
-def _score(model: Model, task: Task, weights: Weights, chosen: list[int]) -> float:
-    install(model, weights)
-    written = predict(model, task.frame, [task.splits["train"][i] for i in chosen])
+def _expected(task: Task, examples: list, chosen: list[int], chances: torch.Tensor, rewards: torch.Tensor):
+    """The expected metric as far as its gradient goes: over choices, or over the samples of each prompt."""
+    if task.frame.choices:
+        counts = [len(task.frame.options(examples[i])) for i in chosen]
+        pairs = zip(chances.split(counts), rewards.split(counts), strict=True)
+        return sum((chance.softmax(0) * reward).sum() for chance, reward in pairs) / len(chosen)
+    chances, rewards = (values.view(len(chosen), -1) for values in (chances, rewards))
+    others = (rewards.sum(1, keepdim=True) - rewards) / (_SAMPLES - 1)
+    return ((rewards - others) * chances).mean()
+
+
+def _score(model: Model, task: Task, update: Update, chosen: list[int]) -> float:
+    with torch.no_grad(), beside(model.lm, update):
+        written = predict(model, task.frame, [task.splits["train"][i] for i in chosen])
     return float(task.rewards("train", chosen, written).mean())

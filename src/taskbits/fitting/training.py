@@ -4,57 +4,93 @@ For methods whose programs carry the result of training. Knows nothing of how th
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 
 from taskbits.errors import UserError
+from taskbits.models import forward
 from taskbits.models.model import Model
 from taskbits.models.predict import asked
+from taskbits.models.update import Update, beside
 from taskbits.tasks.frame import Frame
 from taskbits.tasks.rows import Row
 from taskbits.tasks.task import Task
 
 Progress = Callable[[int, int], None]
-Weights = dict[str, torch.Tensor]
+
+_POOL = 16  # batches whose rows are shared out by length, so that little of a batch is padding
 
 
-def batches(model: Model, task: Task, size: int, count: int, seed: int) -> Iterator[tuple[torch.Tensor, ...]]:
-    """`count` batches of token ids, attention mask and labels, each of shape (size, longest).
+def batches(model: Model, task: Task, size: int, count: int, seed: int) -> Iterator[list[forward.Row]]:
+    """`count` batches of `size` rows as `forward` has them, those of a batch of like length.
 
     Rows are prompt, reference output and end token, in an order shuffled by `seed` and again for each pass.
     """
     rows, targets = task.splits["train"], task.targets("train")
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []
-    for _ in range(count):
-        while len(order) < size:
+    while count > 0:
+        pool = min(_POOL, count)
+        while len(order) < size * pool:
             order += torch.randperm(len(rows), generator=generator).tolist()
-        chosen, order = order[:size], order[size:]
-        yield example_batch(model, task.frame, [(rows[i], targets[i]) for i in chosen], ends=not task.frame.choices)
+        chosen, order = order[: size * pool], order[size * pool :]
+        some = example_rows(model, task.frame, [(rows[i], targets[i]) for i in chosen], ends=not task.frame.choices)
+        some.sort(key=lambda row: len(row[0]))
+        for at in torch.randperm(pool, generator=generator).tolist():
+            yield some[size * at : size * (at + 1)]
+        count -= pool
 
 
-def cross_entropies(
-    model: Model, data: Iterable[tuple[torch.Tensor, ...]], weights: Callable[[], Weights] = dict
-) -> Iterator[torch.Tensor]:
-    """The mean cross-entropy of each batch, in nats, under the model with some of its parameters replaced."""
-    for tokens, mask, labels in data:
-        inputs = {"input_ids": tokens, "attention_mask": mask, "labels": labels}
-        yield torch.func.functional_call(model.lm, weights(), kwargs=inputs, tie_weights=False).loss
+def gradients(
+    model: Model, data: Iterable[list[forward.Row]], update: Callable[[], Update] = Update
+) -> Iterator[float]:
+    """For each batch, the gradient of its mean cross-entropy is added to what it depends on; yields that, in nats.
+
+    update: what is beside the model's weights, computed anew for each batch.
+    """
+    for rows in data:
+        count = sum(len(tokens) - max(1, first) for tokens, first in rows)
+        total = 0.0
+        with differentiable(model, update()):
+            for part in forward.parts(model.lm, rows):
+                with forward.fast(model.lm, part):
+                    loss = forward.surprisals(model.lm, part).sum() / count
+                    loss.backward()
+                    total += loss.item()
+        yield total
+
+
+@contextmanager
+def differentiable(model: Model, update: Update) -> Iterator[None]:
+    """Inside, the update is beside the model's weights; at the end gradients that came to it go on to what made it.
+
+    So that may be more than one backward pass, and what made it is gone through once.
+    """
+    made = update.tensors()
+    leaves = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in made]
+    with beside(model.lm, update.of(leaves)):
+        yield
+    seen = [(tensor, leaf.grad) for tensor, leaf in zip(made, leaves, strict=True) if leaf.grad is not None]
+    if seen:
+        torch.autograd.backward([tensor for tensor, _ in seen], [gradient for _, gradient in seen])
 
 
 def train(
-    parameters: Iterable[torch.Tensor], losses: Iterable[torch.Tensor], steps: int, rate: float, progress: Progress
+    parameters: Iterable[torch.Tensor], gradients: Iterable[float], steps: int, rate: float, progress: Progress
 ) -> None:
-    """Adam over `parameters` with a short warm-up and a linear decay to zero. Raises UserError if it diverges."""
+    """Adam over `parameters` with a short warm-up and a linear decay to zero, a step behind each of the `gradients`.
+
+    Raises UserError if it diverges.
+    """
     parameters = list(parameters)
     optimizer = torch.optim.Adam(parameters, rate)
     warm = max(1, steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
     )
-    for step, loss in enumerate(losses):
+    for step, _ in enumerate(gradients):
         progress(step, steps)
-        loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
@@ -68,10 +104,10 @@ def require_finite(*trained: torch.Tensor) -> None:
         raise UserError("the training diverged: its numbers are not finite any more")
 
 
-def example_batch(model: Model, frame: Frame, examples: list[tuple[Row, str]], ends: bool) -> tuple[torch.Tensor, ...]:
-    """Token ids, attention mask and labels of (row, output) pairs; `ends`: with the end token behind each.
+def example_rows(model: Model, frame: Frame, examples: list[tuple[Row, str]], ends: bool) -> list[forward.Row]:
+    """(row, output) pairs as tokens, and the number of the first that is the output's, without what is given of it.
 
-    Labels are the output's, without what is given of it.
+    ends: with the end token behind each.
     """
     rows = []
     prompts = asked(model, frame, [row for row, _ in examples])
@@ -84,8 +120,4 @@ def example_batch(model: Model, frame: Frame, examples: list[tuple[Row, str]], e
         # What is too long is cut at its end; if nothing were left of the output, at its start.
         cut = len(whole) - model.context if shared >= model.context else 0
         rows.append((whole[cut:][: model.context], max(0, shared - cut)))
-    width = max(len(whole) for whole, _ in rows)
-    tokens = torch.tensor([whole + [end] * (width - len(whole)) for whole, _ in rows])
-    mask = torch.tensor([[1] * len(whole) + [0] * (width - len(whole)) for whole, _ in rows])
-    labels = torch.tensor([[-100] * n + whole[n:] + [-100] * (width - len(whole)) for whole, n in rows])
-    return tuple(part.to(model.lm.device) for part in (tokens, mask, labels))
+    return rows

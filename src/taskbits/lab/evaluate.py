@@ -7,7 +7,7 @@ from random import Random
 import peft
 import torch
 
-from taskbits.fitting.training import batches, cross_entropies, train
+from taskbits.fitting.training import batches, gradients, train
 from taskbits.lab.card import write_scores
 from taskbits.lab.train import HERE
 from taskbits.models.model import load_model
@@ -37,8 +37,8 @@ def lora(model, task) -> float:
     adapted = peft.get_peft_model(model.lm, peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"))
     with model.single_precision():
         trainable = [p for p in adapted.parameters() if p.requires_grad]
-        losses = cross_entropies(model, batches(model, task, 16, STEPS, 0))
-        train(trainable, losses, STEPS, 5e-3, lambda done, steps: None)
+        steered = gradients(model, batches(model, task, 16, STEPS, 0))
+        train(trainable, steered, STEPS, 5e-3, lambda done, steps: None)
     reached = score(model, task)
     adapted.unload()
     return reached

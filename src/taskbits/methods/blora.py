@@ -10,10 +10,11 @@ import constriction
 import numpy as np
 import torch
 
-from taskbits.fitting.coefficients import base_weights, rounded
+from taskbits.fitting.coefficients import rounded
 from taskbits.fitting.fitted import fitted
-from taskbits.fitting.training import batches, cross_entropies, train
+from taskbits.fitting.training import batches, gradients, train
 from taskbits.models.places import blocks
+from taskbits.models.update import Update
 from taskbits.programs.coding import Coded, payload
 
 FAMILY = "parametric"
@@ -31,14 +32,14 @@ def sweep(model, task):
 
 def fit(model, task, settings, seed, progress):
     (names, target), rank, steps = blocks(model), settings["rank"], settings["steps"]
-    base = base_weights(model, names)
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     factors, ranges = [], []
-    for weight in base.values():
-        for size, spread in zip(weight.shape, (0.0, 1 / math.sqrt(weight.shape[1])), strict=True):
+    for name in names:
+        shape = model.lm.get_parameter(name).shape
+        for size, spread in zip(shape, (0.0, 1 / math.sqrt(shape[1])), strict=True):
             values = spread * torch.randn(size, rank, generator=generator)
-            factors.append(values.to(weight).requires_grad_(True))
+            factors.append(values.to(model.lm.device).requires_grad_(True))
             ranges.append((3 * spread or 0.3) / _GATE_PACE)
     # Adam moves all parameters alike: what is to move faster is kept small.
     reach = torch.tensor(ranges, device=model.lm.device, requires_grad=True)
@@ -47,27 +48,25 @@ def fit(model, task, settings, seed, progress):
     share = torch.tensor([values.numel() for values in factors], device=model.lm.device).float()
     share /= share.sum()
 
-    def weights():
+    def update():
         widths, ranks = _sampled(_GATE_PACE * width_gates), _sampled(_GATE_PACE * rank_gates)
         quantised = [
             _quantised(values, _GATE_PACE * limit, gates)
             for values, limit, gates in zip(factors, reach, widths, strict=True)
         ]
         kept = torch.cat([torch.ones(len(names), 1, device=model.lm.device), ranks], 1)
-        return {
-            name: base[name] + (quantised[2 * k] * kept[k]) @ quantised[2 * k + 1].T for k, name in enumerate(names)
-        }
+        return Update({name: (quantised[2 * k] * kept[k], quantised[2 * k + 1].T) for k, name in enumerate(names)})
 
-    def losses():
-        data = batches(model, task, _BATCH, steps, seed)
-        for loss in cross_entropies(model, data, weights):
+    def priced():
+        for loss in gradients(model, batches(model, task, _BATCH, steps, seed), update):
             opened = _opened(_GATE_PACE * width_gates).cumprod(1)
             bits = 2 + opened @ torch.tensor([2.0, 4.0, 8.0], device=opened.device)
-            yield loss + settings["price"] * ((share * bits).sum() + _opened(_GATE_PACE * rank_gates).mean(1).sum())
+            cost = (share * bits).sum() + _opened(_GATE_PACE * rank_gates).mean(1).sum()
+            (settings["price"] * cost).backward()
+            yield loss
 
-    model.lm.requires_grad_(False)
-    with model.single_precision():
-        train([*factors, reach, width_gates, rank_gates], losses(), steps, settings["rate"], progress)
+    with model.quick():
+        train([*factors, reach, width_gates, rank_gates], priced(), steps, settings["rate"], progress)
     coded = _coded(names, target, factors, reach, width_gates, rank_gates)
     return fitted("blora", model, task, coded)
 

@@ -4,8 +4,6 @@ An edit is judged by what training on the edited rows does to other rows of the 
 Wang et al. 2018, over texts instead of soft inputs: a text costs its bytes, a soft row thousands).
 """
 
-from dataclasses import asdict
-
 from taskbits.fitting.edits import climb
 from taskbits.fitting.fitted import fitted
 from taskbits.fitting.judge import judge, taught
@@ -42,4 +40,4 @@ def fit(model, task, settings, seed, progress):
         lambda done, _: progress(_CHOSEN_FROM + done, of),
     )
     text = judged.settle([text, *found], price)
-    return fitted("distilled", model, task, *encode_text(model, text), then="train", **asdict(judged.lesson))
+    return fitted("distilled", model, task, *encode_text(model, text), then="train", **judged.lesson.settings)

@@ -2,7 +2,7 @@
 
 from taskbits.fitting.fitted import fitted
 from taskbits.fitting.kept import kept
-from taskbits.fitting.training import batches, cross_entropies, train
+from taskbits.fitting.training import batches, gradients, train
 from taskbits.programs.coding import Coded, encode_tensors
 
 FAMILY = "parametric"
@@ -26,8 +26,8 @@ def fit(model, task, settings, seed, progress):
 
 def _changes(model, task, steps, rate, seed, progress):
     before = [weight.detach().float().cpu().numpy().copy() for weight in model.lm.parameters()]
-    with model.single_precision():
-        losses = cross_entropies(model, batches(model, task, _BATCH, steps, seed))
-        train(model.lm.parameters(), losses, steps, rate, progress)
+    with model.preserved(), model.single_precision():
+        steered = gradients(model, batches(model, task, _BATCH, steps, seed))
+        train(model.lm.parameters(), steered, steps, rate, progress)
         after = [weight.detach().cpu().numpy() for weight in model.lm.parameters()]
         return [new - old for new, old in zip(after, before, strict=True)]

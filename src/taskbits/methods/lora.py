@@ -8,10 +8,11 @@ import math
 
 import torch
 
-from taskbits.fitting.coefficients import Change, base_weights, find
+from taskbits.fitting.coefficients import Change, find
 from taskbits.fitting.fitted import fitted_numbers
 from taskbits.methods import targets
 from taskbits.models.places import attention, blocks
+from taskbits.models.update import Update
 
 FAMILY = "parametric"
 _RATE = 2e-2
@@ -42,8 +43,8 @@ def _places(model, size: int) -> tuple[list[str], str, int]:
 
 def _change(model, names: list[str], rank: int, seed: int) -> Change:
     """Coefficients: a column of the left and a row of the right factor for each matrix, one rank after another."""
-    base = base_weights(model, names)
-    sizes = [part for weight in base.values() for part in weight.shape] * rank
+    shapes = [model.lm.get_parameter(name).shape for name in names]
+    sizes = [part for shape in shapes for part in shape] * rank
 
     def factors(coefficients):
         parts = coefficients.split(sizes)
@@ -51,24 +52,25 @@ def _change(model, names: list[str], rank: int, seed: int) -> Change:
             places = range(2 * i, len(parts), 2 * len(names))
             yield name, torch.stack([parts[k] for k in places], 1), torch.stack([parts[k + 1] for k in places])
 
-    def weights(coefficients):
-        return {name: base[name] + left @ right for name, left, right in factors(coefficients)}
+    def update(coefficients):
+        return Update({name: (left, right) for name, left, right in factors(coefficients)})
 
     def tidy(coefficients):
         balanced = [_balanced(left, right) for _, left, right in factors(coefficients)]
         return torch.cat([part for k in range(rank) for left, right in balanced for part in (left[:, k], right[k])])
 
-    groups = [sum(weight.shape) for weight in base.values()] * rank
+    groups = [sum(shape) for shape in shapes] * rank
     generator = torch.Generator().manual_seed(seed)
     start = [
         torch.randn(size, generator=generator) / math.sqrt(size) if k % 2 else torch.zeros(size)
         for k, size in enumerate(sizes)
     ]
-    return Change(("lora", *names, rank), torch.cat(start), weights, groups, tidy)
+    return Change(("lora", *names, rank), torch.cat(start), update, groups, tidy)
 
 
 def _balanced(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The same product's factors along its singular directions, with entries of equal mean square."""
-    u, s, v = torch.linalg.svd((left @ right).double(), full_matrices=False)
-    ratio, root = (left.shape[0] / right.shape[1]) ** 0.25, s[: left.shape[1]].sqrt()
-    return (u[:, : len(root)] * root * ratio).float(), (root[:, None] * v[: len(root)] / ratio).float()
+    (outer, inner), (outer_right, inner_right) = map(torch.linalg.qr, (left.double(), right.double().mT))
+    u, s, v = torch.linalg.svd(inner @ inner_right.mT, full_matrices=False)
+    ratio, root = (left.shape[0] / right.shape[1]) ** 0.25, s.sqrt()
+    return (outer @ u * root * ratio).float(), (root[:, None] * (v @ outer_right.mT) / ratio).float()

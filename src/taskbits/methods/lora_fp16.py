@@ -1,12 +1,14 @@
-"""A low-rank change to the weights, trained with peft (Hu et al. 2021), its factors stored as float16."""
+"""A low-rank change to the weights (Hu et al. 2021), its factors stored as float16."""
+
+import math
 
 import numpy as np
-import peft
 import torch
 
 from taskbits.fitting.fitted import fitted
-from taskbits.fitting.training import batches, cross_entropies, train
-from taskbits.models.places import attention, blocks, is_transposed
+from taskbits.fitting.training import batches, gradients, train
+from taskbits.models.places import attention, blocks
+from taskbits.models.update import Update
 from taskbits.programs.coding import Coded
 
 FAMILY = "parametric"
@@ -31,27 +33,21 @@ def sweep(model, task):
 def fit(model, task, settings, seed, progress):
     rank = settings["rank"]
     names, target = attention(model) if settings["target"] == "attention" else blocks(model)
-    torch.manual_seed(seed)
-    config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=[n.removesuffix(".weight") for n in names])
-    shapes = {name: tuple(weight.shape) for name, weight in model.lm.named_parameters()}
-    with model.single_precision():
-        adapted = peft.get_peft_model(model.lm, config)
-        try:
-            trainable = [p for p in adapted.parameters() if p.requires_grad]
-            losses = cross_entropies(model, batches(model, task, _BATCH, settings["steps"], seed))
-            train(trainable, losses, settings["steps"], settings["rate"], progress)
-            state = {key: value.cpu().double() for key, value in peft.get_peft_model_state_dict(adapted).items()}
-        finally:
-            adapted.unload()
+    shapes = {name: tuple(model.lm.get_parameter(name).shape) for name in names}
+    generator = torch.Generator().manual_seed(seed)
     factors = []
-    for name in names:
-        stem = f"base_model.model.{name.removesuffix('.weight')}.lora_"
-        left, right = state[f"{stem}B.weight"], state[f"{stem}A.weight"]
-        if is_transposed(model, name):
-            left, right = right.T, left.T
-        factors.append((left, right))
-    values = np.concatenate([part for k in range(rank) for left, right in factors for part in (left[:, k], right[k])])
-    content = {"tensors": {name: list(shapes[name]) for name in names}, "rank": rank}
+    for rows, columns in shapes.values():
+        right = (2 * torch.rand(rank, columns, generator=generator) - 1) / math.sqrt(columns)
+        factors += [torch.zeros(rows, rank), right]
+    factors = [part.to(model.lm.device).requires_grad_(True) for part in factors]
+    pairs = list(zip(factors[::2], factors[1::2], strict=True))
+    update = Update(dict(zip(names, pairs, strict=True)))
+    with model.quick():
+        data = batches(model, task, _BATCH, settings["steps"], seed)
+        train(factors, gradients(model, data, lambda: update), settings["steps"], settings["rate"], progress)
+    numbers = [(left.detach().cpu(), right.detach().cpu()) for left, right in pairs]
+    values = np.concatenate([part for k in range(rank) for left, right in numbers for part in (left[:, k], right[k])])
+    content = {"tensors": {name: list(shape) for name, shape in shapes.items()}, "rank": rank}
     coded = Coded(
         "lora_fp16", {"target": target, "rank": rank}, values.astype("<f2").tobytes(), 16.0 * len(values), content
     )

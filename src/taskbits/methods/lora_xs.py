@@ -8,10 +8,11 @@ import math
 
 import torch
 
-from taskbits.fitting.coefficients import Change, base_weights, find
+from taskbits.fitting.coefficients import Change, find
 from taskbits.fitting.fitted import fitted_numbers
 from taskbits.methods import targets
 from taskbits.models.places import attention
+from taskbits.models.update import Update
 from taskbits.programs.runners.lora_xs import directions
 
 FAMILY = "parametric"
@@ -33,15 +34,12 @@ def fit(model, task, settings, seed, progress):
 
 
 def _change(model, names: list[str], rank: int) -> Change:
-    base = base_weights(model, names)
     exact = dict(model.lm.named_parameters())
     frames = {name: [part.float() for part in directions(exact[name].detach(), rank)] for name in names}
 
-    def weights(coefficients):
+    def update(coefficients):
         cores = coefficients.view(len(names), rank, rank)
-        return {
-            name: base[name] + left @ core @ right
-            for core, (name, (left, right)) in zip(cores, frames.items(), strict=True)
-        }
+        pairs = zip(cores, frames.items(), strict=True)
+        return Update({name: (left @ core, right) for core, (name, (left, right)) in pairs})
 
-    return Change(("lora-xs", *names, rank), torch.zeros(len(names) * rank**2), weights, [rank**2] * len(names))
+    return Change(("lora-xs", *names, rank), torch.zeros(len(names) * rank**2), update, [rank**2] * len(names))

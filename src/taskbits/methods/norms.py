@@ -2,10 +2,11 @@
 
 import torch
 
-from taskbits.fitting.coefficients import Change, base_weights, find
+from taskbits.fitting.coefficients import Change, find
 from taskbits.fitting.fitted import fitted_numbers
 from taskbits.methods import targets
 from taskbits.models.places import norms
+from taskbits.models.update import Update
 
 FAMILY = "parametric"
 _RATE = 2e-2
@@ -17,13 +18,12 @@ def sweep(model, task):
 
 def fit(model, task, settings, seed, progress):
     names, target = norms(model)
-    base = base_weights(model, names)
-    sizes = [len(weight) for weight in base.values()]
+    sizes = [len(model.lm.get_parameter(name)) for name in names]
 
-    def weights(coefficients):
-        return {name: base[name] + part for name, part in zip(names, coefficients.split(sizes), strict=True)}
+    def update(coefficients):
+        return Update(vectors=dict(zip(names, coefficients.split(sizes), strict=True)))
 
-    change = Change(("norms", *names), torch.zeros(sum(sizes)), weights, sizes)
+    change = Change(("norms", *names), torch.zeros(sum(sizes)), update, sizes)
     found = find(model, task, change, settings, _RATE, seed, progress)
     content = {"tensors": {name: [size] for name, size in zip(names, sizes, strict=True)}}
     return fitted_numbers("norms", model, task, "norms", found, {"target": target}, content)

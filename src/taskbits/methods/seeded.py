@@ -11,7 +11,7 @@ import torch
 
 from taskbits.fitting.coefficients import learn
 from taskbits.fitting.fitted import fitted
-from taskbits.fitting.training import batches, cross_entropies, train
+from taskbits.fitting.training import batches, gradients, train
 from taskbits.methods import targets
 from taskbits.methods.tiny import shared_change
 from taskbits.models.places import attention
@@ -36,7 +36,6 @@ def fit(model, task, settings, seed, progress):
     free, seeds = learned.clone(), []
     fixed = torch.zeros(len(free), dtype=torch.bool, device=free.device)
     groups = [group for group in np.array_split(np.arange(blocks), _ROUNDS) if len(group)]
-    model.lm.requires_grad_(False)
     for number, group in enumerate(groups):
         for block in group:
             place = slice(_BLOCK * block, _BLOCK * (block + 1))
@@ -69,7 +68,7 @@ def _codebook() -> np.ndarray:
 def _train_rest(model, task, change, values, fixed, steps, number, seed, progress) -> torch.Tensor:
     free = values.clone().requires_grad_(True)
     data = batches(model, task, _BATCH, steps, seed + 1 + number)
-    with model.single_precision():
-        losses = cross_entropies(model, data, lambda: change.weights(torch.where(fixed, values, free)))
-        train([free], losses, steps, _RATE / 4, lambda done, of: progress(done))
+    with model.quick():
+        steered = gradients(model, data, lambda: change.update(torch.where(fixed, values, free)))
+        train([free], steered, steps, _RATE / 4, lambda done, of: progress(done))
     return torch.where(fixed, values, free.detach())

@@ -5,7 +5,7 @@ samples) and a loop. The inputs are M's own inventions, so that they cost nothin
 """
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from taskbits.errors import UserError
 from taskbits.fitting.fitted import fitted
@@ -44,7 +44,7 @@ def fit(model, task, settings, seed, progress):
         "pace": _PACE,
     }
     ways = encode_text(model, text)
-    found = fitted("self-train", model, task, *ways, then="train+self_train", **loop, **asdict(judged.lesson))
+    found = fitted("self-train", model, task, *ways, then="train+self_train", **loop, **judged.lesson.settings)
     with model.preserved():
         decoded = decode.results(model, found.program)
     program = replace(found.program, checksum=decode.checksum(decoded))

@@ -7,6 +7,7 @@ from taskbits.fitting.coefficients import Change, find
 from taskbits.fitting.fitted import fitted_numbers
 from taskbits.methods import targets
 from taskbits.models.places import last_in_blocks, selector
+from taskbits.models.update import Update
 
 FAMILY = "parametric"
 _RATE = 3e-2
@@ -28,11 +29,11 @@ def fit(model, task, settings, seed, progress):
     if target is None:
         raise UserError("nothing tells the last matrices of this model's blocks from its other modules by name")
 
-    def weights(coefficients):
+    def update(coefficients):
         parts = coefficients.split(list(modules.values()))
-        return {f"{name}.bias": part for name, part in zip(modules, parts, strict=True)}
+        return Update(vectors={f"{name}.bias": part for name, part in zip(modules, parts, strict=True)})
 
-    change = Change(("steer", *modules), torch.zeros(sum(modules.values())), weights, list(modules.values()))
+    change = Change(("steer", *modules), torch.zeros(sum(modules.values())), update, list(modules.values()))
     found = find(model, task, change, settings, _RATE, seed, progress)
     content = {"tensors": {name: [width] for name, width in modules.items()}}
     return fitted_numbers("steer", model, task, "steer", found, {"target": target}, content)

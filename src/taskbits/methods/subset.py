@@ -6,7 +6,7 @@ few, so they are carried as one text: as it is, or coded under the model before 
 """
 
 import random
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from taskbits.errors import UserError
 from taskbits.fitting.fitted import fitted
@@ -33,7 +33,7 @@ def fit(model, task, settings, seed, progress):
     if tries == 1:
         return _drawn(model, task, n, settings["rate"], seed, progress)
     text, judged = lesson(model, task, n, tries, seed, progress)
-    return fitted("subset", model, task, *encode_text(model, text), then="train", **asdict(judged.lesson))
+    return fitted("subset", model, task, *encode_text(model, text), then="train", **judged.lesson.settings)
 
 
 def lesson(model, task, n: int, tries: int, seed: int, progress) -> tuple[str, Judge]:
@@ -65,4 +65,6 @@ def _drawn(model, task, n: int, rate: float, seed: int, progress):
     random.Random(seed).shuffle(examples)
     rows = max(4, min(16, n // 16))
     epochs = max(_PASSES, _STEPS * rows // n)
-    return fitted("subset", model, task, *encode_examples(model, examples[:n], rows, epochs, rate, progress))
+    with model.preserved():  # it learns them
+        ways = encode_examples(model, examples[:n], rows, epochs, rate, progress)
+    return fitted("subset", model, task, *ways)

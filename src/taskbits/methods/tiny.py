@@ -7,10 +7,11 @@ so that training can start from zero. From a handful of coefficients up, as Tiny
 import numpy as np
 import torch
 
-from taskbits.fitting.coefficients import Change, base_weights, find
+from taskbits.fitting.coefficients import Change, find
 from taskbits.fitting.fitted import fitted_numbers
 from taskbits.methods import targets
 from taskbits.models.places import attention
+from taskbits.models.update import Update
 
 FAMILY = "parametric"
 _RATE = 2e-2
@@ -31,20 +32,23 @@ def fit(model, task, settings, seed, progress):
 
 def shared_change(model, names: list[str], count: int) -> Change:
     """Coefficients (count,) shared as the runner `tiny` does: the same draws in the same order."""
-    base, random, draws = base_weights(model, names), np.random.RandomState(0), {}
-    for name, weight in base.items():
-        rows, columns = weight.shape
+    random, draws = np.random.RandomState(0), {}
+    for name in names:
+        rows, columns = model.lm.get_parameter(name).shape
         left, right, added = (
             random.choice(2 * count, rows),
             random.choice(2 * count, columns),
             random.randn(columns) / 8,
         )
-        draws[name] = [torch.as_tensor(part, device=weight.device) for part in (left, right, added.astype("f4"))]
+        draws[name] = [torch.as_tensor(part, device=model.lm.device) for part in (left, right, added.astype("f4"))]
 
-    def weights(coefficients):
+    def update(coefficients):
         signed = torch.cat([coefficients, -coefficients])
-        return {
-            name: base[name] + signed[left].outer(signed[right] + added) for name, (left, right, added) in draws.items()
-        }
+        return Update(
+            {
+                name: (signed[left][:, None], (signed[right] + added)[None])
+                for name, (left, right, added) in draws.items()
+            }
+        )
 
-    return Change(("tiny", *names, count), torch.zeros(count), weights, None)
+    return Change(("tiny", *names, count), torch.zeros(count), update, None)

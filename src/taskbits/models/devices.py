@@ -1,12 +1,17 @@
 """What decodes on a GPU must decode to the same again, in another process. Knows nothing of models or programs."""
 
+import functools
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 
 from taskbits.errors import UserError
+
+_SLOW = 16  # times that float64 may take as long as float32
+_GAIN = 1.5  # times that bfloat16 must be faster: what is around the products gains nothing
 
 
 def prepare() -> None:
@@ -38,3 +43,41 @@ def repeatable() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(kept[0], warn_only=kept[1])
         torch.utils.deterministic.fill_uninitialized_memory = fill
+
+
+@functools.cache
+def gains_by_bfloat16(device: torch.device, width: int) -> bool:
+    """Whether products with matrices of this width take much less time in bfloat16 than in float32: measured here, once
+    in a process. Not all processors and GPUs have units for it."""
+
+    def took(dtype: torch.dtype) -> float:
+        rows, matrix = (torch.ones(size, width, dtype=dtype, device=device) for size in (512, 4 * width))
+        return timed(lambda: torch.nn.functional.linear(rows, matrix))
+
+    try:
+        return took(torch.bfloat16) * _GAIN < took(torch.float32)
+    except RuntimeError:  # no kernel for it
+        return False
+
+
+@functools.cache
+def is_fast_in_float64(device: torch.device) -> bool:
+    """Whether products in float64 take no more than a few times as long as in float32: GPUs for games take 64 times."""
+
+    def took(dtype: torch.dtype) -> float:
+        matrix = torch.ones(1024, 1024, dtype=dtype, device=device)
+        return timed(lambda: matrix @ matrix)
+
+    return took(torch.float64) < _SLOW * took(torch.float32)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that something takes: the least of three times, behind one that doesn't count."""
+    took = []
+    for _ in range(4):
+        begun = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        took.append(time.perf_counter() - begun)
+    return min(took[1:])

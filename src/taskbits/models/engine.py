@@ -19,7 +19,7 @@ import transformers
 from transformers.cache_utils import Cache, DynamicLayer
 
 from taskbits.errors import UserError
-from taskbits.models import memory
+from taskbits.models import heads, memory
 
 _BATCH_TOKENS = 16_384
 _BATCH_ROWS = 128
@@ -72,18 +72,21 @@ class Reading:
         elif self._way == LIBRARYS:
             self._cache = transformers.DynamicCache(config=lm.config)
 
-    def read(self, tokens: torch.Tensor, real: torch.Tensor, logits: int) -> torch.Tensor:
-        """Read on: tokens, and which of them are no padding, both (count, n). Returns logits of the last `logits`."""
+    def read(self, tokens: torch.Tensor, real: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        """Read on: tokens, and which of them are no padding, both (count, n).
+
+        Returns logits (k, vocabulary) of those for which `at`, of the same shape, is true: row after row.
+        """
         if self._way == SINGLY:
-            return self._lm(tokens).logits[:, -logits:]
+            return self._lm(tokens).logits[at]
         new = tokens.shape[1]
         self._mask = torch.cat([self._mask, real], 1)
         positions = self._start.length + (self._mask.cumsum(1) - 1).clamp(min=0)[:, -new:]
-        inputs = {"past_key_values": self._cache, "use_cache": True, "logits_to_keep": logits}
+        inputs = {"past_key_values": self._cache, "use_cache": True, "position_ids": positions}
         if self._way == LIBRARYS:
             before = torch.ones(len(tokens), self._start.length, dtype=torch.bool, device=tokens.device)
             mask = torch.cat([before, self._mask], 1).long()
-            return self._lm(tokens, attention_mask=mask, position_ids=positions, **inputs).logits
+            return heads.logits(self._lm, tokens, at, attention_mask=mask, **inputs)
         places = torch.arange(self._mask.shape[1], device=tokens.device)
         itself = places[-new:, None] == places
         # Padding reads itself, so that no row of the softmax is empty.
@@ -92,7 +95,7 @@ class Reading:
         self._lm.set_attn_implementation(_OURS)
         try:
             # The start goes as one object: where layers lie on several devices, tensors in a list would be moved.
-            return self._lm(tokens, attention_mask=mask, position_ids=positions, start=self._start, **inputs).logits
+            return heads.logits(self._lm, tokens, at, attention_mask=mask, start=self._start, **inputs)
         finally:
             self._lm.set_attn_implementation(inner)
 
@@ -132,7 +135,7 @@ def generate(
     if not sample and pays(lm, len(rows)):
         probe = rows[:: len(rows) // PROBE][:PROBE]
         exact = _last_logits(lm, start, probe)
-        with single(lm):
+        with computing_in(lm, torch.float32):
             quick = Start(lm, rows)
             band = drift(exact, _last_logits(lm, quick, probe))
             # A model that is hardly ever sure (one at random) had better begin in float64.
@@ -174,7 +177,7 @@ def _write(
         reading = Reading(lm, start, len(alive))
         while alive:
             # As the library does it, so that ties break in the same way.
-            scores = reading.read(new, real, 1)[:, -1].to(device, torch.float32)
+            scores = reading.read(new, real, last(new)).to(device, torch.float32)
             require_numbers(scores)
             if processors:
                 # Each row's own, on its own tokens: they count, penalise and forbid by what they find there.
@@ -313,8 +316,13 @@ def _last_logits(lm: transformers.PreTrainedModel, start: Start, rows: list[list
     found = []
     for row in rows:
         tokens = torch.tensor([row[start.length :]]).to(input_device(lm))
-        found.append(Reading(lm, start, 1).read(tokens, torch.ones_like(tokens, dtype=torch.bool), 1)[0, -1])
+        found.append(Reading(lm, start, 1).read(tokens, torch.ones_like(tokens, dtype=torch.bool), last(tokens))[0])
     return torch.stack(found)
+
+
+def last(tokens: torch.Tensor) -> torch.Tensor:
+    """True in the last column only, of the shape of `tokens`."""
+    return (torch.arange(tokens.shape[1], device=tokens.device) == tokens.shape[1] - 1).expand_as(tokens)
 
 
 def pays(lm: transformers.PreTrainedModel, rows: int) -> bool:
@@ -323,7 +331,7 @@ def pays(lm: transformers.PreTrainedModel, rows: int) -> bool:
         return False
     if torch.float32 not in _ways(lm):
         try:
-            with single(lm):
+            with computing_in(lm, torch.float32):
                 way(lm)
         except UserError:  # no numbers in float32
             return False
@@ -339,18 +347,24 @@ def drift(exact: torch.Tensor, quick: torch.Tensor) -> float:
 
 
 @contextmanager
-def single(lm: transformers.PreTrainedModel) -> Iterator[None]:
-    """Compute in float32 inside; afterwards the weights are what they were, to the last bit."""
-    slots = [
-        slot for module in lm.modules() for part in (module._parameters, module._buffers) for slot in part.values()
+def computing_in(lm: transformers.PreTrainedModel, dtype: torch.dtype) -> Iterator[None]:
+    """Compute in a smaller type inside; afterwards the weights are what they were, to the last bit.
+
+    Constants stay in float32 at least: rounded further, they would move positions.
+    """
+    weights = {id(weight): (weight, dtype) for weight in lm.parameters()}
+    constants = {id(buffer): (buffer, torch.float32) for buffer in lm.buffers()}
+    kept = [
+        (slot, slot.data, smaller)
+        for slot, smaller in {**constants, **weights}.values()
+        if slot.is_floating_point() and slot.element_size() > smaller.itemsize
     ]
-    kept = {id(slot): (slot, slot.data) for slot in slots if slot is not None and slot.dtype == torch.float64}
-    for slot, data in kept.values():
-        slot.data = data.to(torch.float32)
+    for slot, data, smaller in kept:
+        slot.data = data.to(smaller)
     try:
         yield
     finally:
-        for slot, data in kept.values():
+        for slot, data, _ in kept:
             slot.data = data
 
 
@@ -363,6 +377,8 @@ def batches(
     """
     lengths = [len(row) - start.length + more for row in rows]
     limit = min(most, _affordable(lm))
+    if lm.dtype != torch.float64:  # what a row gets may depend on its batch, which a little less memory must not change
+        limit = most >> max(0, math.ceil(math.log2(most / max(1, limit))))
     order = sorted(range(len(rows)), key=lambda i: -lengths[i])
     found: list[list[int]] = []
     while order:
@@ -482,6 +498,13 @@ def way(lm: transformers.PreTrainedModel) -> str:
     return ways[dtype]
 
 
+def is_causal(lm: transformers.PreTrainedModel) -> bool:
+    """Whether what stands behind a token was seen to change nothing for it."""
+    if not _ways(lm):
+        way(lm)
+    return any(each != SINGLY for each in _ways(lm).values())
+
+
 def _ways(lm: transformers.PreTrainedModel) -> dict[torch.dtype, str]:
     return lm.__dict__.setdefault("_taskbits_ways", {})
 
@@ -581,10 +604,8 @@ def _batch_agrees(
     reading = Reading(lm, start, len(own))
     tokens = torch.tensor([row + [0] * (width - len(row)) for row in own]).to(device)
     real = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in own]).to(device)
-    logits = reading.read(tokens, real, width)
-    if not all(
-        _is_same(lm, got[: len(row)], true[start.length :]) for got, row, true in zip(logits, own, truth, strict=True)
-    ):
+    logits = reading.read(tokens, real, real).split(list(map(len, own)))
+    if not all(_is_same(lm, got, true[start.length :]) for got, true in zip(logits, truth, strict=True)):
         return False
     # Padded on the left, as rows are written on; the first leaves.
     reading = Reading(lm, start, len(own))
@@ -593,7 +614,7 @@ def _batch_agrees(
         parts = [row[:end] if step == 0 else row[end - 1 : end] for row, end in zip(own, ends, strict=True)]
         tokens = torch.tensor([[0] * (max(map(len, parts)) - len(part)) + part for part in parts]).to(device)
         real = torch.tensor([[n >= tokens.shape[1] - len(part) for n in range(tokens.shape[1])] for part in parts])
-        logits = reading.read(tokens, real.to(device), 1)[:, -1]
+        logits = reading.read(tokens, real.to(device), last(tokens))
         if not all(
             _is_same(lm, got, true[start.length + end - 1]) for got, true, end in zip(logits, truth, ends, strict=True)
         ):

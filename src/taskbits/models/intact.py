@@ -38,8 +38,8 @@ def mended(model: Model, marked: str) -> Model:
             return model
     except (RuntimeError, AttributeError, TypeError, ValueError):
         pass  # what can't even be looked at is not what it was
-    spec, state, seed, revision = model.spec, model.state, model.seed, model.revision
+    named = (model.spec, model.state, model.seed, model.revision, model.said_dtype, model.device_map)
     vars(model).clear()  # its memory is needed
     gc.collect()
-    vars(model).update(vars(load_model(spec, state, seed, revision)))  # for all who hold it
+    vars(model).update(vars(load_model(*named)))  # for all who hold it
     return model

@@ -1,8 +1,10 @@
 """Models: any Hugging Face causal LM, as given or re-initialised at random from its config and a seed.
 
-Models of up to a billion parameters compute in float64. Its rounding errors are so small that batching, padding
-and caching cannot change what is written, so that a program's fast scoring, `taskbits run` and the standalone
-file agree. Larger models compute in float32.
+Models of up to a billion parameters compute in float64 unless it is slow here. Its rounding errors are so small that
+batching, padding and caching cannot change what is written, so that a program's fast scoring, `taskbits run` and the
+standalone file agree. Larger models compute in the type of their checkpoint, float32 or bfloat16: there the same rows
+give the same outputs in any process of the same machine, since they are computed in the same batches; where two tokens
+are nearly as likely, a row that runs alone may go the other way.
 
 A chat is the text that the model's chat template makes of a user's turn, up to where the model's own turn begins. Its
 tokens are those of that text and no others: a tokenizer adds none to what a template has written.
@@ -14,7 +16,7 @@ import hashlib
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,12 +27,13 @@ import transformers
 
 from taskbits.display import quiet
 from taskbits.errors import UserError
-from taskbits.models import devices, engine
+from taskbits.models import devices, engine, fingerprints
 from taskbits.models.gguf_once import read_once
 from taskbits.shipped import resolve
 from taskbits.tasks.frame import Frame
 
 STATES = ("given", "random")
+DTYPES = ("auto", "float64", "float32", "bfloat16")
 _FLOAT64_LIMIT = 1_000_000_000
 _HEADROOM = 1.2  # memory that a model takes over that of its weights
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.ckpt", "*.msgpack", "*.h5", "*.index.json")
@@ -51,7 +54,8 @@ _CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequen
 class Model:
     """A causal LM in eval mode with its tokenizer. `spec`, `state`, `seed` and `revision` say where it is from.
 
-    given: the user's own, where `lm` is a copy of a model in memory; see `shown`.
+    given: the user's own, where `lm` is a copy of a model in memory; see `shown`. device_map: how it was to be placed.
+    files: the folder or the .gguf file that it was read from.
     """
 
     lm: transformers.PreTrainedModel
@@ -61,6 +65,8 @@ class Model:
     seed: int
     revision: str | None
     given: transformers.PreTrainedModel | None = None
+    device_map: str | None = None
+    files: Path | None = None
 
     @property
     def fingerprint(self) -> bytes:
@@ -71,6 +77,16 @@ class Model:
     def fingerprints(self) -> tuple[bytes, bytes]:
         """The fingerprint, and the one that version 0.1.0 gave: it left out all of a config but the kind of model, and
         all of a tokenizer but its vocabulary. Programs and studies of that time carry it."""
+        _ = self.names
+        stamped = fingerprints.stamp(self.files, self.dtype) if self.files and self.state == "given" else None
+        if stamped is None:
+            return self._computed_fingerprints()
+        if (found := fingerprints.known(self.files, stamped)) is None:
+            found = self._computed_fingerprints()
+            fingerprints.keep(self.files, stamped, found)
+        return found
+
+    def _computed_fingerprints(self) -> tuple[bytes, bytes]:
         weights = weights_digest(self.lm)
         parts = [
             self.lm.config.model_type,
@@ -98,7 +114,13 @@ class Model:
     @property
     def dtype(self) -> str:
         """Name of the arithmetic, such as float64."""
-        return str(self.lm.dtype).removeprefix("torch.")
+        return _name(self.lm.dtype)
+
+    @property
+    def said_dtype(self) -> str | None:
+        """The arithmetic, where programs and studies must say it: it is not what a model of this size has if nothing is
+        said (as versions before 0.4 did not)."""
+        return None if self.dtype == _name(_usual_dtype(self.lm.num_parameters())) else self.dtype
 
     @cached_property
     def pipe(self) -> transformers.TextGenerationPipeline:
@@ -203,25 +225,46 @@ class Model:
         return next((t for t in self.tokens(behind, chat=True) if t in self._stops), self.end)
 
     @contextmanager
-    def preserved(self) -> Iterator[None]:
-        """Whatever is done to the weights inside, or to which of them train, is undone at the end.
+    def preserved(self, names: Iterable[str] | None = None) -> Iterator[dict[str, torch.Tensor]]:
+        """Whatever is done inside to the weights of these names (to all, by default) is undone at the end, and so is
+        what was said about which train. Of others nothing is kept: they must not be changed. Yields the copies by name.
 
         A parameter that comes to a place where the model has none (a bias) is taken away again.
         """
         _ = self.fingerprints  # stays what it was before anything was changed, also for who asks inside
-        kept = {name: parameter.detach().clone() for name, parameter in self.lm.named_parameters()}
+        kept = {name: self._copy(name) for name in (self.names if names is None else names)}
+        self._copies.append(kept)
         try:
-            yield
+            yield kept
         finally:
+            self._copies.pop()
             with torch.no_grad():
                 for name, parameter in list(self.lm.named_parameters()):
+                    parameter.grad = None
                     if name in kept:
-                        parameter.grad = None
                         parameter.copy_(kept[name])
-                    else:
+                    elif name not in self.names:
                         module, _, slot = name.rpartition(".")
                         self.lm.get_submodule(module).register_parameter(slot, None)
             self.lm.requires_grad_(True)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The parameters that the model has, before anything is added to it."""
+        return frozenset(name for name, _ in self.lm.named_parameters())
+
+    @cached_property
+    def _copies(self) -> list[dict[str, torch.Tensor]]:
+        """What those who preserve the model just now have copied."""
+        return []
+
+    def _copy(self, name: str) -> torch.Tensor:
+        """A copy of a parameter as it is; one that was made before, if it is still the same."""
+        weight = self.lm.get_parameter(name).detach()
+        for kept in reversed(self._copies):
+            if name in kept and kept[name].dtype == weight.dtype and torch.equal(kept[name], weight):
+                return kept[name]
+        return weight.clone()
 
     @contextmanager
     def shown(self) -> Iterator[transformers.PreTrainedModel]:
@@ -254,9 +297,39 @@ class Model:
                 self.given.get_submodule(module).register_parameter(slot, None)
 
     @contextmanager
+    def quick(self) -> Iterator[None]:
+        """Inside, what is computed with the weights, which don't change, takes the type of numbers that is the fastest
+        here and no larger than their own. Afterwards they are what they were, to the last bit."""
+        trains = [parameter for parameter in self.lm.parameters() if parameter.requires_grad]
+        for parameter in trains:
+            parameter.requires_grad_(False)
+        try:
+            with engine.computing_in(self.lm, self._quickest):
+                yield
+        finally:
+            for parameter in trains:
+                parameter.requires_grad_(True)
+
+    @cached_property
+    def _quickest(self) -> torch.dtype:
+        """bfloat16 where products in it are the faster by far and the model computes in it; else at most float32."""
+        width = self.lm.get_input_embeddings().weight.shape[-1]
+        if self.lm.dtype != torch.bfloat16 and devices.gains_by_bfloat16(self.lm.device, width):
+            with engine.computing_in(self.lm, torch.bfloat16):
+                if engine.computes(self.lm):
+                    return torch.bfloat16
+        return torch.float32 if self.lm.dtype == torch.float64 else self.lm.dtype
+
+    @contextmanager
     def single_precision(self) -> Iterator[None]:
-        """Compute in float32 inside, where exact repetition is not needed: about twice as fast."""
+        """Compute in float32 inside, where weights train and exact repetition is not needed: about twice as fast.
+
+        A model that has bfloat16 stays in that: it takes half the memory.
+        """
         dtype = self.lm.dtype
+        if dtype != torch.float64:
+            yield
+            return
         constants = [(module, dict(module._buffers)) for module in self.lm.modules()]
         self.lm.float()
         try:
@@ -267,7 +340,7 @@ class Model:
                 module._buffers.update(kept)
 
     def save(self, folder: Path | str) -> None:
-        """Write it as a Hugging Face folder in float32, so that a standalone program can be given it as M."""
+        """Write it as a Hugging Face folder, in float32 or its own smaller type: the M of a standalone program."""
         try:
             with self.single_precision(), quiet():
                 self.lm.save_pretrained(folder)
@@ -283,6 +356,8 @@ def load_model(
     state: str = "given",
     seed: int = 0,
     revision: str | None = None,
+    dtype: str | None = "auto",
+    device_map: str | None = None,
 ) -> Model:
     """Load a hub id, a folder, a .gguf file or a shipped model (`lab:NAME`): onto the GPU with the most free memory,
     over all GPUs if it is too large for one, or on the CPU.
@@ -292,14 +367,20 @@ def load_model(
     3737856
 
     spec may be a model that is in memory, with its tokenizer: `(lm, tokenizer)`. It stays as it is; what is computed
-    is computed with a copy in the arithmetic that scores are made in (float64 up to a billion parameters).
+    is computed with a copy in the arithmetic that scores are made in.
+    dtype: "float64", "float32" or "bfloat16"; "auto": float64 up to a billion parameters where that is fast enough,
+    else the checkpoint's own; None: as the versions that did not record it, float64 or above a billion parameters
+    float32.
+    device_map: as transformers has it ("auto", "balanced", "cpu", "cuda:1"), to place the model otherwise.
     state "random" re-initialises it from its config and `seed`; so does a folder that holds no weights of any kind.
     Raises UserError if there is no such model, or if its files are not all of one: nothing is left at random.
     """
+    if dtype is not None and dtype not in DTYPES:
+        raise UserError(f"unknown dtype {dtype!r}: use {', '.join(DTYPES)}")
     if isinstance(spec, tuple):
         if state != "given" or revision:
             raise UserError("a model in memory is as it is: state and revision are for one that is named")
-        return _copied(*spec)
+        return _copied(*spec, dtype)
     if state not in STATES:
         raise UserError(f"unknown state {state!r}: use {' or '.join(STATES)}")
     location = resolve(spec, "models")
@@ -316,7 +397,7 @@ def load_model(
             state = _state_of(path)
         config = _config(location, arguments)
         tokenizer = transformers.AutoTokenizer.from_pretrained(location, **arguments)
-        lm = _load(location, config, state, seed, arguments)
+        lm = _load(location, config, state, seed, arguments, dtype, device_map)
     except _Unknown as error:
         raise UserError(
             f"unknown model {spec}: not a folder with config.json, a .gguf file, lab:random, lab:pretrained, "
@@ -326,10 +407,22 @@ def load_model(
         raise
     except Exception as error:  # strange files make the libraries raise anything
         raise UserError(f"the model {spec} can't be loaded: {_reason(error)}") from error
-    return Model(lm.eval(), tokenizer, spec, state, seed if state == "random" else 0, revision)
+    seed = seed if state == "random" else 0
+    files = path if path.exists() else _snapshot(location, revision)
+    return Model(lm.eval(), tokenizer, spec, state, seed, revision, device_map=device_map, files=files)
 
 
-def _copied(lm: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerBase) -> Model:
+def _snapshot(location: str, revision: str | None) -> Path | None:
+    """The folder that a hub model was read from, if it lies in the hub's cache."""
+    found = transformers.utils.cached_file(
+        location, "config.json", revision=revision, local_files_only=True, _raise_exceptions_for_missing_entries=False
+    )
+    return Path(found).parent if found else None
+
+
+def _copied(
+    lm: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerBase, dtype: str | None
+) -> Model:
     """A copy of a model in memory, built anew: a model's constants are rounded in the arithmetic that it was built in.
 
     Raises UserError for what can't be built from its config alone: quantised, wrapped, or not all in memory.
@@ -340,15 +433,15 @@ def _copied(lm: transformers.PreTrainedModel, tokenizer: transformers.PreTrained
     config = copy.deepcopy(lm.config)
     if getattr(lm, "hf_quantizer", None) or getattr(config, "quantization_config", None):
         raise UserError(f"the weights of {named} are quantised: load the model that they were made from")
-    dtype = torch.float64 if lm.num_parameters() <= _FLOAT64_LIMIT else torch.float32
-    device, _ = _placed(lm.num_parameters() * dtype.itemsize)
+    kind = _chosen_dtype(dtype, lm.num_parameters(), lm.dtype)
+    device, _ = _placed(lm.num_parameters() * kind.itemsize)
     try:
-        made = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+        made = transformers.AutoModelForCausalLM.from_config(config, dtype=kind, trust_remote_code=False)
         made.load_state_dict(lm.state_dict())
     except Exception as error:  # each class has its own reasons
         raise UserError(f"{named} can't be built from its config and weights: {_reason(error)}") from error
     made.generation_config = copy.deepcopy(lm.generation_config)
-    return Model(_computing(made.to(device)).eval(), tokenizer, named, "given", 0, None, lm)
+    return Model(_computing(made.to(device), dtype).eval(), tokenizer, named, "given", 0, None, lm)
 
 
 class _Unknown(Exception):
@@ -364,7 +457,9 @@ def _config(location: str, arguments: dict) -> transformers.PretrainedConfig:
         raise _Unknown from error
 
 
-def _load(location: str, config, state: str, seed: int, arguments: dict) -> transformers.PreTrainedModel:
+def _load(
+    location: str, config, state: str, seed: int, arguments: dict, dtype: str | None, device_map: str | None
+) -> transformers.PreTrainedModel:
     """The model in its arithmetic, where it fits. Raises ValueError, or whatever the libraries raise."""
     quantized = getattr(config, "quantization_config", None)
     if state == "random":
@@ -376,14 +471,14 @@ def _load(location: str, config, state: str, seed: int, arguments: dict) -> tran
         empty.tie_weights()
     count = empty.num_parameters()
     # Not cast afterwards: a model's constants (Gemma's scale) must be as exact as in the standalone file.
-    dtype = torch.float64 if count <= _FLOAT64_LIMIT else torch.float32
-    device, split = _placed(count * dtype.itemsize)
+    kind = _chosen_dtype(dtype, count, config.get_text_config().dtype)
+    device, split = _placed(count * kind.itemsize) if device_map is None else (None, {"device_map": device_map})
     if state == "random":
-        return _computing(_at_random(config, seed, dtype).to(device))
+        return _computing(_at_random(config, seed, kind).to(device or device_map), dtype)
     lm, report = transformers.AutoModelForCausalLM.from_pretrained(
         location,
         config=config,
-        dtype=dtype,
+        dtype=kind,
         use_safetensors=None if "gguf_file" in arguments else True,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # they are in the report
@@ -395,14 +490,34 @@ def _load(location: str, config, state: str, seed: int, arguments: dict) -> tran
         _forget_quantization(lm)
     if not split:
         lm = lm.to(device)
-    elif {"cpu", "disk"} & {str(place) for place in lm.hf_device_map.values()}:
+    elif len(places := {str(place) for place in lm.hf_device_map.values()}) > 1 and {"cpu", "disk"} & places:
         raise ValueError("it does not fit on the GPUs: hide them (CUDA_VISIBLE_DEVICES=) to compute on the CPU")
-    return _computing(lm)
+    return _computing(lm, dtype)
 
 
-def _computing(lm: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
+def _usual_dtype(count: int) -> torch.dtype:
+    """The arithmetic of a model with so many parameters of which nothing is said."""
+    return torch.float64 if count <= _FLOAT64_LIMIT else torch.float32
+
+
+def _chosen_dtype(asked: str | None, count: int, own: torch.dtype | None) -> torch.dtype:
+    """The arithmetic for a model with so many parameters whose checkpoint has the type `own`."""
+    if asked in (None, "auto"):
+        usual = _usual_dtype(count)
+        slow = torch.cuda.is_available() and not devices.is_fast_in_float64(torch.device("cuda"))
+        if asked is None or (usual == torch.float64 and not slow):
+            return usual
+        return torch.bfloat16 if own == torch.bfloat16 else torch.float32
+    return getattr(torch, asked)
+
+
+def _computing(lm: transformers.PreTrainedModel, asked: str | None) -> transformers.PreTrainedModel:
     """In float32 if not all of its operations have a kernel for float64, such as those of mixtures of experts."""
-    return lm.float() if lm.dtype == torch.float64 and not engine.computes(lm.eval()) else lm
+    if lm.dtype != torch.float64 or engine.computes(lm.eval()):
+        return lm
+    if asked == "float64":
+        raise ValueError("it can't compute in float64: use --dtype float32 or leave it out")
+    return lm.float()
 
 
 def _at_random(config, seed: int, dtype: torch.dtype) -> transformers.PreTrainedModel:
@@ -472,6 +587,10 @@ def _reason(error: Exception) -> str:
     return named + textwrap.shorten(str(error) or type(error).__name__, 240, placeholder=" ...")
 
 
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _defaults(config) -> dict:
     """The config of a class as it is when nothing is said; nothing for a class that must be told."""
     try:
@@ -525,10 +644,12 @@ def _forget_quantization(lm: torch.nn.Module) -> None:
         del lm.config.quantization_config
 
 
-def weights_digest(lm: torch.nn.Module) -> bytes:
-    """SHA-256 over all weights, 32 bytes."""
-    digest = hashlib.sha256()
+def weights_digest(lm: torch.nn.Module, names: Iterable[str] | None = None) -> bytes:
+    """SHA-256 over the weights of these names, or all, 32 bytes."""
+    digest, wanted = hashlib.sha256(), names if names is None else set(names)
     for name, parameter in lm.named_parameters():
+        if wanted is not None and name not in wanted:
+            continue
         digest.update(name.encode())
         digest.update(_bytes(parameter))
     return digest.digest()

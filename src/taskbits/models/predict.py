@@ -100,7 +100,7 @@ def _choose(model: Model, frame: Frame, prompts: list[str], rows: list[Row], adv
     costs: list[list[float]] = []
     again = list(range(len(rows)))
     if engine.pays(model.lm, len(rows)):
-        with engine.single(model.lm):
+        with engine.computing_in(model.lm, torch.float32):
             costs = _costs(model, frame, prompts, rows)
         few = _costs(model, frame, prompts[: engine.PROBE], rows[: engine.PROBE])
         band = max(engine.drift(*map(torch.tensor, pair)) for pair in zip(few, costs, strict=False))
@@ -166,22 +166,29 @@ def _surprisals(
     with engine.halving([], lambda: [0]):
         start = engine.Start(model.lm, [tokens[: max(1, common[i] - 1)] for i, tokens in passes])
     found: list[dict[tuple, tuple[float, int, bool]]] = [{} for _ in prompts]
+    # Only what comes behind the prompts is asked for: the logits are a large part of the work.
+    asked_for = [max(1, len(tokens) - common[i] + 1) for i, tokens in passes]
     limit = max(1, _LOGITS // engine.vocabulary(model.lm))
-    left = engine.batches(model.lm, start, [tokens for _, tokens in passes], most=limit)
+    left = [
+        part
+        for batch in engine.batches(model.lm, start, [tokens for _, tokens in passes])
+        for part in _parted(batch, asked_for, limit)
+    ]
     while left:
         batch = left.pop(0)
         with engine.halving(left, lambda batch=batch: batch):
-            # Only what comes behind the prompts is asked for: the logits are a large part of the work.
-            first = min(common[passes[p][0]] for p in batch) - 1 - start.length
-            logits = _read(model, start, [passes[p][1][start.length :] for p in batch], first)
+            rows = [passes[p][1][start.length :] for p in batch]
+            counts = [asked_for[p] for p in batch]
+            logits = _read(model, start, rows, counts)
             engine.require_numbers(logits)
-            surprisal, likeliest = -logits.log_softmax(-1), logits.argmax(-1).tolist()
+            likeliest = logits.argmax(-1).split(counts)
+            surprisal = (-logits.log_softmax(-1)).split(counts)
             for row, best, (i, sequence) in zip(surprisal, likeliest, (passes[p] for p in batch), strict=True):
+                best = best.tolist()
                 for option, read in zip(ids[i], seen[i], strict=True):
                     if read == (sequence if alone else sequence[: len(read)]):
-                        begin = 1 + start.length + first
-                        places = [(t - begin, [option[t]]) for t in range(common[i], len(option))]
-                        places += [(len(option) - begin, ends)] if ends else []
+                        places = [(t - common[i], [option[t]]) for t in range(common[i], len(option))]
+                        places += [(len(option) - common[i], ends)] if ends else []
                         terms = [-(-row[at, tokens]).logsumexp(0) for at, tokens in places]
                         cost = sum(terms, torch.zeros((), dtype=row.dtype, device=row.device)).item()
                         found[i][tuple(option)] = cost, len(places), all(best[at] in tokens for at, tokens in places)
@@ -189,12 +196,26 @@ def _surprisals(
     return [[some[tuple(option)] for option in row] for row, some in zip(ids, found, strict=True)]
 
 
-def _read(model: Model, start: engine.Start, rows: list[list[int]], first: int) -> torch.Tensor:
-    """Logits (rows, n, vocabulary) of all rows' tokens from the one numbered `first`, behind the start."""
+def _parted(batch: list[int], sizes: list[int], limit: int) -> list[list[int]]:
+    """A batch in parts whose sizes add up to at most `limit`, where one alone does not exceed it."""
+    parts, total = [[batch[0]]], sizes[batch[0]]
+    for item in batch[1:]:
+        total += sizes[item]
+        if total > limit:
+            parts.append([])
+            total = sizes[item]
+        parts[-1].append(item)
+    return parts
+
+
+def _read(model: Model, start: engine.Start, rows: list[list[int]], counts: list[int]) -> torch.Tensor:
+    """Logits (k, vocabulary) of the last `counts` tokens of each row, row after row, behind the start."""
     width, device = max(map(len, rows)), engine.input_device(model.lm)
     tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows]).to(device)
-    real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], dtype=torch.bool).to(device)
-    return engine.Reading(model.lm, start, len(rows)).read(tokens, real, width - first)
+    places, ends = torch.arange(width, device=device), torch.tensor([[len(row)] for row in rows], device=device)
+    real = places < ends
+    at = real & (places >= ends - torch.tensor(counts, device=device)[:, None])
+    return engine.Reading(model.lm, start, len(rows)).read(tokens, real, at)
 
 
 def _check_context(model: Model, prompts: list[str], lengths: list[int]) -> None:

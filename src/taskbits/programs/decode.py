@@ -5,7 +5,8 @@ import inspect
 import json
 import time
 import zlib
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy
 import torch
@@ -15,11 +16,13 @@ from taskbits.errors import UserError
 from taskbits.models.devices import repeatable
 from taskbits.models.model import Model, weights_digest
 from taskbits.programs.program import Program
-from taskbits.programs.runners import require, stages
+from taskbits.programs.runners import adapter, changed, require, stages
 
 
 def require_model(model: Model, program: Program) -> None:
     """Raise UserError unless the program was made for this model."""
+    if program.dtype not in (None, model.dtype):
+        raise UserError(f"the program is for a model in {program.dtype}, and {model.spec} was loaded in {model.dtype}")
     if program.fingerprint not in model.fingerprints:
         name = f"{model.spec} at random" if model.state == "random" else model.spec
         raise UserError(
@@ -65,7 +68,7 @@ def results(model: Model, program: Program, limit: float | None = None) -> list:
             try:
                 given |= module.check(model, words, **given) or {}
                 with repeatable():
-                    decoded.append(module.adapt(model.pipe, words, **given))
+                    decoded.append(adapter(module, model.dtype)(model.pipe, words, **given))
             except UserError:
                 raise
             except BaseException as error:
@@ -74,7 +77,7 @@ def results(model: Model, program: Program, limit: float | None = None) -> list:
                     raise
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise UserError(f"the program's payload can't be decoded: {reason}") from error
-        finite = all(weight.isfinite().all() for weight in model.lm.parameters())
+        finite = all(weight.isfinite().all() for _, weight in _touched(model, program))
         require(finite, "what it makes of the weights are no finite numbers")
     return decoded
 
@@ -97,6 +100,22 @@ class _Deadline(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
+@contextmanager
+def adapted(model: Model, program: Program, limit: float | None = None) -> Iterator[str]:
+    """Inside, the model is what the program makes of it; yields the text that goes before every prompt.
+
+    Raises UserError as `adapt` does.
+    """
+    with model.preserved(changed(model, program.runner, program.settings)):
+        yield adapt(model, program, limit)
+
+
+def _touched(model: Model, program: Program) -> list[tuple[str, torch.nn.Parameter]]:
+    """The parameters that a program has changed or added."""
+    names = {*changed(model, program.runner, program.settings)}
+    return [(name, weight) for name, weight in model.lm.named_parameters() if name in names or name not in model.names]
+
+
 def _text(result: str | tuple) -> str:
     return result if isinstance(result, str) else result[0]
 
@@ -106,6 +125,11 @@ def checksum(decoded: list) -> int:
     return zlib.crc32(json.dumps(decoded).encode())
 
 
-def digest(model: Model, prefix: str) -> str:
-    """What a program made of the model: SHA-256 of the prefix text and all weights, 16 hex digits."""
-    return hashlib.sha256(prefix.encode() + b"\0" + weights_digest(model.lm)).hexdigest()[:16]
+def digest(model: Model, program: Program, prefix: str, former: bool = False) -> str:
+    """What a program made of the model: SHA-256 of the prefix text, the model's fingerprint and the weights that the
+    program changes, 20 hex digits. former: of all weights instead, 16, as version 0.3.0 and those before it recorded.
+    """
+    if former:
+        return hashlib.sha256(prefix.encode() + b"\0" + weights_digest(model.lm)).hexdigest()[:16]
+    weights = weights_digest(model.lm, [name for name, _ in _touched(model, program)])
+    return hashlib.sha256(prefix.encode() + b"\0" + model.fingerprint + weights).hexdigest()[:20]

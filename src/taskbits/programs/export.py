@@ -14,7 +14,7 @@ import zopfli.zlib
 
 from taskbits.programs import inline
 from taskbits.programs.program import Program
-from taskbits.programs.runners import face, sampled, self_train, stages
+from taskbits.programs.runners import adapter, face, sampled, self_train, stages
 from taskbits.tasks import template
 from taskbits.tasks.frame import Frame
 
@@ -42,7 +42,8 @@ def _source(name: str, settings: dict, frame: Frame, dtype: str) -> bytes:
     constants = {"DTYPE": dtype, "DOUBLE": double, "DRAWS": draws, "WORD": parts[0][0].WORD}
     statements = inline.body(face.load, constants)
     for at, (module, constants) in enumerate(parts):
-        statements += inline.body(module.adapt, constants, result="prefix" if at == len(parts) - 1 else "text")
+        result = "prefix" if at == len(parts) - 1 else "text"
+        statements += inline.body(adapter(module, dtype), constants, result)
     before, behind = frame.around or ("", "")
     statements += inline.body(
         face.choose if frame.choices else face.generate,

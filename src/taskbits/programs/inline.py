@@ -82,7 +82,8 @@ def _rename(tree: ast.Module) -> ast.Module:
 
 
 class _Put(ast.NodeTransformer):
-    """Constants for names, the branch that is taken for an `if`, copies for a loop over a constant tuple."""
+    """Constants for names, attributes for `getattr` with a constant, the branch that is taken for an `if`, copies for a
+    loop over a constant tuple."""
 
     def __init__(self, constants: dict):
         self.constants = constants
@@ -92,6 +93,12 @@ class _Put(ast.NodeTransformer):
             return node
         value = self.constants[node.id]
         return value if isinstance(value, ast.AST) else ast.parse(repr(value), mode="eval").body
+
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id == "getattr" and _is_text(node.args[-1]):
+            return ast.Attribute(node.args[0], node.args[1].value, ast.Load())
+        return node
 
     def visit_If(self, node):
         self.generic_visit(node)

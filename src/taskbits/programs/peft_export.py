@@ -14,6 +14,7 @@ from taskbits.models.model import Model
 from taskbits.models.places import is_transposed
 from taskbits.programs import decode
 from taskbits.programs.program import Program
+from taskbits.programs.runners import changed
 
 _NOTHING = 1e-7  # of a change's largest singular value, for a rank to count
 
@@ -25,14 +26,12 @@ def write_peft(program: Program, model: Model, folder: Path, limit: float | None
     A checkpoint is written where the change is not of low rank or touches more than matrices and new biases.
     Raises UserError if the program changes no weight or adds a text; OSError if the folder can't be written.
     """
-    before = {name: weight.detach().clone() for name, weight in model.lm.named_parameters()}
-    with model.preserved():
+    with model.preserved(changed(model, program.runner, program.settings)) as before:
         prefix = decode.adapt(model, program, limit)
-        after = {name: weight.detach().clone() for name, weight in model.lm.named_parameters()}
         changes = {
-            name: weight - before.get(name, 0)
-            for name, weight in after.items()
-            if name not in before or not torch.equal(weight, before[name])
+            name: weight.detach().double() - before.get(name, 0)
+            for name, weight in model.lm.named_parameters()
+            if name not in model.names or name in before and not torch.equal(weight, before[name])
         }
         if prefix or not changes:
             raise UserError(f"only a change to the weights can be written for PEFT: this runner is {program.runner}")
@@ -54,8 +53,20 @@ def write_peft(program: Program, model: Model, folder: Path, limit: float | None
 
 
 def _factors(change: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factors (out, r) and (r, in) of the least rank r, at least 1, whose product is the change."""
-    u, s, v = torch.linalg.svd(change.double(), full_matrices=False)
+    """Factors (out, r) and (r, in) of the least rank r, at least 1, whose product is the change.
+
+    A change of low rank is seen through few random columns of its products (Halko et al. 2011), else whole.
+    """
+    frame, size = None, 16
+    while 2 * size < min(change.shape) and frame is None:
+        random = torch.Generator().manual_seed(0)
+        sketch = torch.randn(change.shape[1], size, dtype=change.dtype, generator=random).to(change.device)
+        tried = torch.linalg.qr(change @ sketch)[0]
+        if (change - tried @ (tried.mT @ change)).norm() <= _NOTHING / 10 * change.norm():
+            frame = tried
+        size *= 4
+    u, s, v = torch.linalg.svd(change if frame is None else frame.mT @ change, full_matrices=False)
+    u = u if frame is None else frame @ u
     rank = max(1, int((s > _NOTHING * s[0]).sum()))
     root = s[:rank].sqrt()
     return u[:, :rank] * root, root[:, None] * v[:rank]

@@ -50,6 +50,7 @@ _MAX_FRAME = 2**22  # bytes of its JSON: what is inlined into the standalone fil
 _MAX_PROMPT = 65_536
 _MAX_TEXTS = {"stop": 256, "choices": 65_536}
 _MAX_NEW_TOKENS = 65_536
+_DTYPES = ("float64", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Program:
     fingerprint: the six bytes of the model that it is for. frame: the task's face, from prompt to stop.
     runner: name of the code that decodes it. settings: the runner's constants (numbers and texts).
     payload: what the runner decodes; empty for the plain runner. checksum: CRC-32 of what it decodes to, where
-    that depends on the model's arithmetic.
+    that depends on the model's arithmetic. dtype: the model's arithmetic; None: what a model of its size has
+    if nothing is said (see `load_model`).
     """
 
     method: str
@@ -70,6 +72,7 @@ class Program:
     settings: dict = field(default_factory=dict)
     payload: bytes = b""
     checksum: int | None = None
+    dtype: str | None = None
 
     def to_bytes(self) -> bytes:
         """The content of the `.tbp` file."""
@@ -82,6 +85,7 @@ class Program:
                 **({} if self.method in _NUMBERED else {"method": self.method}),
                 **({"settings": self.settings} if self.settings else {}),
                 **({} if self.checksum is None else {"checksum": self.checksum}),
+                **({} if self.dtype is None else {"dtype": self.dtype}),
             },
             separators=(",", ":"),
             ensure_ascii=False,
@@ -108,8 +112,8 @@ class Program:
         sections = _sections(data, count)
         if len(sections) > 2:
             raise UserError(f"the program has {len(sections)} sections: one or two are known")
-        frame, method, runner, settings, checksum = _read_head(sections[0], number)
-        return cls(method, fingerprint, frame, runner, settings, b"".join(sections[1:]), checksum)
+        frame, method, runner, settings, checksum, dtype = _read_head(sections[0], number)
+        return cls(method, fingerprint, frame, runner, settings, b"".join(sections[1:]), checksum, dtype)
 
     @classmethod
     def read(cls, path: Path) -> "Program":
@@ -130,20 +134,17 @@ class Program:
 
         limit: time that decoding may take. Raises UserError if the program is for another model, or can't be decoded.
         """
-        from taskbits.programs.decode import adapt
+        from taskbits.programs.decode import adapted
 
-        with model.preserved():
-            prefix = adapt(model, self, seconds(limit, "limit"))
-            with model.shown() as lm:
-                yield Adapted(lm, prefix, model, self.frame)
+        with adapted(model, self, seconds(limit, "limit")) as prefix, model.shown() as lm:
+            yield Adapted(lm, prefix, model, self.frame)
 
     def run(self, model: "Model", rows: Iterable[Row], limit: float | str = LIMIT) -> list[str]:
         """The program's output for each row, a dict with the prompt's fields. Raises UserError as `applied` does."""
         from taskbits.models.predict import predict
-        from taskbits.programs.decode import adapt
+        from taskbits.programs.decode import adapted
 
-        with model.preserved():
-            prefix = adapt(model, self, seconds(limit, "limit"))
+        with adapted(model, self, seconds(limit, "limit")) as prefix:
             return predict(model, self.frame, list(rows), prefix)
 
     def read_inputs(self, path: Path | str) -> list[Row]:
@@ -153,14 +154,15 @@ class Program:
     def standalone(self, model: "Model | None" = None) -> bytes:
         """The Python file that runs the program without taskbits; the program's length is its size.
 
-        It computes as `model` does, in float64 by default. Raises UserError if the program is for another model.
+        It computes as `model` does; without one, as the program says, in float64 if it says nothing. Raises UserError
+        if the program is for another model.
         """
         from taskbits.programs.decode import require_model
         from taskbits.programs.export import standalone
 
         if model:
             require_model(model, self)
-        return standalone(self, model.dtype if model else "float64")
+        return standalone(self, model.dtype if model else self.dtype or "float64")
 
     def write_peft(self, model: "Model", folder: Path | str, limit: float | str = LIMIT) -> str:
         """Write the change of weights as a PEFT "adapter" or, where no LoRA can hold it, the patched "model".
@@ -241,7 +243,7 @@ def _sections(data: bytes, count: int) -> list[bytes]:
     return sections
 
 
-def _read_head(section: bytes, number: int) -> tuple[Frame, str, str, dict, int | None]:
+def _read_head(section: bytes, number: int) -> tuple[Frame, str, str, dict, int | None, str | None]:
     head = _read_json(section)
     known = {
         "prompt": (str,),
@@ -255,12 +257,15 @@ def _read_head(section: bytes, number: int) -> tuple[Frame, str, str, dict, int 
         "method": (str,),
         "settings": (dict,),
         "checksum": (int,),
+        "dtype": (str,),
     }
     if not isinstance(head, dict) or any(type(value) not in known.get(key, ()) for key, value in head.items()):
         raise UserError("the program's frame has an unknown key or a value of a wrong type")
     settings = head.pop("settings", {})
     runner, checksum = head.pop("runner", None), head.pop("checksum", None)
-    method = head.pop("method", None)
+    method, dtype = head.pop("method", None), head.pop("dtype", None)
+    if dtype not in (None, *_DTYPES):
+        raise UserError(f"the program computes in an unknown type of numbers: known are {', '.join(_DTYPES)}")
     if number < len(_NUMBERED) and method is None:
         method = _NUMBERED[number]
     elif number != _NAMED or method in _NUMBERED or not re.fullmatch(_NAME, method or ""):
@@ -285,7 +290,7 @@ def _read_head(section: bytes, number: int) -> tuple[Frame, str, str, dict, int 
         raise UserError("the program's frame has a prompt, a limit or a number of texts that is too large")
     template.fields(head["prompt"])
     head = {key: tuple(value) if isinstance(value, list) else value for key, value in head.items()}
-    return Frame(**head), method, runner, settings, checksum
+    return Frame(**head), method, runner, settings, checksum, dtype
 
 
 def _read_json(section: bytes):

@@ -6,10 +6,16 @@ agree to 1e-11 of the probability axis. With float64 throughout they agree a hun
 threads, batches, caches, attention implementations and instruction sets (benchmarks/coder.py measures it); and the
 encoder keeps each boundary that decides which token is decoded, which constriction rounds to 2^-24, at least that far
 from where it would be rounded the other way. Where that fails at one temperature another is taken.
+
+A model in float32 or bfloat16 gives other numbers in a batch or in one pass than token by token. What is coded under it
+is therefore coded under the very numbers that its decoder will see, computed in its own loop; the sums are in float64
+all the same. It decodes where these numbers are the same to the bit: on such a machine, with such versions; elsewhere
+the checksum tells.
 """
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import constriction
 import numpy as np
@@ -19,6 +25,7 @@ from taskbits.errors import UserError
 from taskbits.models.devices import repeatable
 from taskbits.models.model import Model
 from taskbits.programs.coding import Coded
+from taskbits.programs.runners import adapter
 from taskbits.programs.runners import coded as coded_runner
 from taskbits.programs.runners.double import Double
 
@@ -38,10 +45,14 @@ def encode_text(model: Model, text: str) -> list[Coded]:
     if not text:
         return [Coded("plain")]
     tokens, begun = text_tokens(model, text), _begun(model)
+    literal = Coded("literal", {"text": text}, ideal_bits=None, content={"text": text})
     if tokens is None or len(begun) + len(tokens) > model.context:
-        return [Coded("literal", {"text": text}, ideal_bits=None, content={"text": text})]
-    with Double():
-        logits, costs = _costs(model, begun, tokens)
+        return [literal]
+    with _doubled(model):
+        logits = _logits(model, begun, tokens) if model.dtype == "float64" else _logits_as_decoded(model, tokens)
+        if logits is None:
+            return [literal]
+        costs = -_logs(logits, tokens)
         payloads = {heat: _encode_under(logits, tokens, heat) for heat in _HEATS}
     shown = [[model.tokenizer.decode([token]), round(cost, 2)] for token, cost in zip(tokens, costs, strict=True)]
     content, bits = {"text": text, "tokens": shown}, float(costs.sum())
@@ -59,8 +70,8 @@ def decodes(model: Model, coded: Coded) -> bool:
         return True
     short = -len(coded.payload) % 4
     words = np.frombuffer(coded.payload + bytes(short), coded_runner.WORD)
-    with repeatable(), Double():
-        return coded_runner.adapt(model.pipe, words, **coded.settings) == coded.decoded[0]
+    with repeatable():
+        return adapter(coded_runner, model.dtype)(model.pipe, words, **coded.settings) == coded.decoded[0]
 
 
 def text_tokens(model: Model, text: str) -> list[int] | None:
@@ -74,7 +85,7 @@ def ideal_bits(model: Model, text: str) -> float:
     tokens, begun = text_tokens(model, text), _begun(model)
     if tokens is None or len(begun) + len(tokens) > model.context:
         return math.inf
-    return float(_costs(model, begun, tokens)[1].sum())
+    return float(-_logs(_logits(model, begun, tokens), tokens).sum())
 
 
 def encode_examples(
@@ -99,9 +110,9 @@ def encode_examples(
         raise UserError(f"a training text of {length} tokens is longer than the model's context of {model.context}")
     full = [tokens + [end] * (length - len(tokens)) for tokens in tokenised]
     batches = [full[i : i + rows] for i in range(0, len(full), rows)]
-    encoders = {heat: _Encoder() for heat in _HEATS[:_FEW_HEATS]}
+    encoders, exact = {heat: _Encoder() for heat in _HEATS[:_FEW_HEATS]}, model.dtype == "float64"
     costs: list[np.ndarray] = []
-    with repeatable(), Double():
+    with repeatable(), _doubled(model):
         optimizer = torch.optim.Adam(model.lm.parameters(), rate)
         seen = []
         for number in range(len(batches) * epochs):
@@ -111,7 +122,8 @@ def encode_examples(
             batch = seen[number % len(batches)]
             step = model.lm(batch, labels=batch)
             if number < len(batches):
-                costs.append(_encode_batch(encoders, step.logits.detach(), batches[number], end))
+                logits = step.logits.detach() if exact else _columns_as_decoded(model, batch)
+                costs.append(_encode_batch(encoders, logits, batches[number], end))
             step.loss.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -131,16 +143,44 @@ def encode_examples(
     ]
 
 
+def _doubled(model: Model) -> AbstractContextManager:
+    """As the runners have it: in float64 throughout, under a model in float64."""
+    return Double() if model.dtype == "float64" else nullcontext()
+
+
 def _begun(model: Model) -> list[int]:
     """The tokens that a coded text is written after."""
     return model.tokenizer(model.start).input_ids or [model.lm.generation_config.bos_token_id]
 
 
 @torch.inference_mode()
-def _costs(model: Model, begun: list[int], tokens: list[int]) -> tuple[torch.Tensor, np.ndarray]:
-    """One pass over a text: logits (tokens, vocabulary) that each token is drawn from, and its cost in bits."""
-    logits = model.lm(torch.tensor([begun + tokens[:-1]]).to(model.lm.device)).logits[0, len(begun) - 1 :]
-    return logits, -_logs(logits, tokens)
+def _logits(model: Model, begun: list[int], tokens: list[int]) -> torch.Tensor:
+    """Logits (tokens, vocabulary) that each token of a text is drawn from, in one pass over it."""
+    return model.lm(torch.tensor([begun + tokens[:-1]]).to(model.lm.device)).logits[0, len(begun) - 1 :]
+
+
+def _logits_as_decoded(model: Model, tokens: list[int]) -> torch.Tensor | None:
+    """The same as the runner `coded` sees them, to the bit; None if the model would end the text before its end."""
+    seen: list[torch.Tensor] = []
+
+    def follow(before, scores):
+        seen.append(scores[0].clone())
+        return scores.scatter(1, before[:, :1] * 0 + tokens[len(seen) - 1], 9e9)
+
+    with repeatable():
+        model.pipe(model.start, max_new_tokens=len(tokens), do_sample=0, logits_processor=[follow])
+    return torch.stack(seen) if len(seen) == len(tokens) else None
+
+
+@torch.no_grad()
+def _columns_as_decoded(model: Model, batch: torch.Tensor) -> torch.Tensor:
+    """Logits (rows, length, vocabulary) behind all but the last column, as the runner `prequential` sees them."""
+    cache, seen = None, []
+    for column in batch.T[:-1].cpu():
+        step = model.lm(column[:, None].to(model.lm.device), past_key_values=cache)
+        cache = step.past_key_values
+        seen.append(step.logits[:, -1])
+    return torch.stack(seen, 1)
 
 
 def _encode_batch(encoders: dict, logits: torch.Tensor, batch: list[list[int]], end: int) -> np.ndarray:
@@ -169,7 +209,7 @@ def _encode_under(logits: torch.Tensor, tokens: list[int], heat: float) -> bytes
 def _encode(encoder, logits: torch.Tensor, tokens: list[int], heat: float) -> bool:
     """Code tokens under the rows of logits; False as soon as one can't be decoded safely."""
     for part, some in _chunks(logits, tokens):
-        chances = (part * heat).softmax(1).cpu().numpy()
+        chances = (part.double() * heat).softmax(1).cpu().numpy()
         if not _is_safe(chances, some):
             return False
         for token, row in zip(some, chances, strict=True):
@@ -199,7 +239,7 @@ def _is_safe(chances: np.ndarray, tokens: list[int]) -> bool:
 def _logs(logits: torch.Tensor, tokens: list[int]) -> np.ndarray:
     """Base-2 logarithms of the tokens' probabilities under the rows of logits."""
     found = [
-        part.log_softmax(1)[torch.arange(len(some)), some].double().cpu().numpy()
+        part.double().log_softmax(1)[torch.arange(len(some)), some].double().cpu().numpy()
         for part, some in _chunks(logits, tokens)
     ]
     return np.concatenate(found) / math.log(2)

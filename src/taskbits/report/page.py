@@ -309,7 +309,7 @@ def _commands(info: dict, best: Measurement) -> Markup:
 
 def _provenance(study: Study, measured: list[Measurement]) -> Markup:
     info = study.info
-    names = ("model", "state", "seed", "revision", "task", "rows", "data", "chat", "metric")
+    names = ("model", "state", "seed", "revision", "dtype", "task", "rows", "data", "chat", "metric")
     facts = {name: info[name] for name in names if info.get(name) is not None}
     prints = {"model's hash": info.get("fingerprint"), "task's hash": info.get("task_fingerprint")}
     facts |= {name: h("code", text) for name, text in prints.items() if text}

@@ -138,7 +138,7 @@ def check(
     if hash_of(content) != measurement.program:
         raise UserError(f"the file of program {measurement.program} is not what it was: it is damaged or altered")
     with _as_many_threads(measurement):
-        scored = score(content, model, task, splits, advance, limit=limit)
+        scored = score(content, model, task, splits, advance, limit=limit, former=len(measurement.adapted) == 16)
     if scored.bytes != measurement.bytes and (old := measurement.versions.get("taskbits")) != version("taskbits"):
         raise UserError(
             f"{measurement.program}: its length is {scored.bytes}, recorded is {measurement.bytes}: it was measured "
@@ -183,7 +183,8 @@ def open_parts(study: Study, code: bool = True) -> tuple[Model, Task]:
 def open_model(study: Study) -> Model:
     """The study's model, loaded. Raises UserError if it has changed since."""
     info = study.require_programs().info
-    model = load_model(info["model"], info["state"], info["seed"], info["revision"])
+    placed = study.asked().get("device_map")
+    model = load_model(info["model"], info["state"], info["seed"], info["revision"], info.get("dtype"), placed)
     _require_same("model", [known.hex() for known in model.fingerprints], study)
     return model
 

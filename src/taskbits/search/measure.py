@@ -34,6 +34,8 @@ def measure(
     seed: int = 0,
     state: str = "given",
     revision: str | None = None,
+    dtype: str = "auto",
+    device_map: str | None = None,
     rows: int | None = None,
     data: str | None = None,
     chat: bool | None = None,
@@ -45,8 +47,9 @@ def measure(
 ) -> Study:
     """Search with the methods for `budget` seconds and confirm the frontier on test. Without a budget: their sweeps.
 
-    model, task: as `load_model` and `load_task` take them, or what they give; state, revision, rows, data and chat are
-    for those that are not loaded. What is in memory alone is written to `out`, for the process that confirms.
+    model, task: as `load_model` and `load_task` take them, or what they give; state, revision, dtype, device_map, rows,
+    data and chat are for those that are not loaded. What is in memory alone is written to `out`, for the process that
+    confirms.
     race: give up on a program, for good, once its scores so far say that it won't be on the frontier (`racing`).
     target: look only for the shortest program that scores as much. storage: a database URL, SQLite in `out` by default;
     workers can join the study there (`worker`). files: an fsspec URL for programs, `out` by default. What is done
@@ -61,7 +64,7 @@ def measure(
         loaded_task = write_task(loaded_task, Path(out, "task"))
     named = model if isinstance(model, str) else "the model"
     with status(f"loading {named}"):
-        loaded = model if isinstance(model, Model) else load_model(model, state, seed, revision)
+        loaded = model if isinstance(model, Model) else load_model(model, state, seed, revision, dtype, device_map)
         loaded = _on_disk(loaded, Path(out)) if loaded.given else loaded
         seed = loaded.seed if loaded.state == "random" else seed  # a study has one
         loaded.framed(loaded_task.frame)  # says at once if there is no chat template
@@ -69,7 +72,8 @@ def measure(
         asked = state if isinstance(model, str) else loaded.state
         info = _info(loaded, asked, loaded_task, seed, storage, files)
         study = Study.create(out, {**info, "fingerprint": now}, {"fingerprint": former})
-    study.ask_workers({"methods": list(modules), "race": race, "target": target, "budget": budget})
+    asked_for = {"methods": list(modules), "race": race, "target": target, "budget": budget}
+    study.ask_workers({**asked_for, "device_map": loaded.device_map})
     if retry:
         study.retry()
     search = Search(study, loaded, loaded_task, seed, started, budget, race, target, opening=time.monotonic() - started)
@@ -100,7 +104,10 @@ def _info(model: Model, state: str, task: Task, seed: int, storage: str | None, 
         "task_fingerprint": task.fingerprint,
         "storage": storage and full(storage),
         "files": files and (files if "://" in files else os.path.abspath(files)),
-        "name": f"{checkpoint} {state} {seed} {task.name} {task.fingerprint}",
+        "dtype": model.said_dtype,
+        "name": " ".join(
+            [checkpoint, state, str(seed), task.name, task.fingerprint, *filter(None, [model.said_dtype])]
+        ),
     }
 
 
@@ -113,10 +120,10 @@ def _on_disk(model: Model, out: Path) -> Model:
     folder = out / (Path(model.spec).name or "model")
     if not (folder / "config.json").exists():
         with suppress(UserError):
-            if (found := load_model(model.spec)).fingerprint == model.fingerprint:
+            if (found := load_model(model.spec, dtype=model.dtype)).fingerprint == model.fingerprint:
                 return found
         model.save(folder)
-    found = load_model(str(folder))
+    found = load_model(str(folder), dtype=model.dtype)
     if found.fingerprint != model.fingerprint:
         raise UserError(f"{folder} holds another model, or this one can't be written without loss: name another --out")
     return found

@@ -44,37 +44,41 @@ def score(
     advance: Advance = lambda n: None,
     rival: np.ndarray | None = None,
     limit: float | None = None,
+    former: bool = False,
 ) -> Scored:
     """Score a `.tbp` file's content on the named splits. The model is left as it was.
 
     rival: the scores of another program on the rows of the one split. Raises Dominated once the program is seen not to
-    beat it (`racing`), where a score is a mean over rows. limit: seconds that decoding may take.
+    beat it (`racing`), where a score is a mean over rows. limit: seconds that decoding may take. former: with the
+    digest of the adapted model that former versions recorded.
     Raises UserError if the program is damaged, for another model, or an input is too long for it.
     """
     program = Program.from_bytes(content)
-    with model.preserved():
-        prefix = decode.adapt(model, program, limit)
-        adapted = decode.digest(model, prefix)
-        if rival is None or not task.is_mean:
-            written = {split: predict(model, program.frame, task.splits[split], prefix, advance) for split in splits}
-        else:
-            (split,) = splits
-            written = {split: _race(model, program, task, split, prefix, advance, rival)}
+    with decode.adapted(model, program, limit) as prefix:
+        adapted = decode.digest(model, program, prefix, former)
+        rival = rival if task.is_mean else None
+        written = {split: _written(model, program, task, split, prefix, advance, rival) for split in splits}
     scores = {split: task.score(split, outputs) for split, outputs in written.items()}
     return Scored(len(standalone(program, model.dtype)), len(program.payload), adapted, scores, written)
 
 
-def _race(
-    model: Model, program: Program, task: Task, split: str, prefix: str, advance: Advance, rival: np.ndarray
+def _written(
+    model: Model, program: Program, task: Task, split: str, prefix: str, advance: Advance, rival: np.ndarray | None
 ) -> list[str]:
-    """The program's outputs for a split's rows, in random order and growing parts. Raises Dominated."""
+    """The program's outputs for a split's rows: where there is a rival, in random order and growing parts; and so, too,
+    where what a row gets may depend on those beside it, for it must be the same each time. Raises Dominated."""
     rows = task.splits[split]
+    if rival is None and model.dtype == "float64":
+        return predict(model, program.frame, rows, prefix, advance)
     order = np.random.default_rng(0).permutation(len(rows)).tolist()
     written: list[str] = []
     size = racing.FIRST
     while len(written) < len(rows):
         part = [rows[i] for i in order[len(written) : len(written) + size]]
         written += predict(model, program.frame, part, prefix, advance)
+        size *= 2
+        if rival is None:
+            continue
         seen = order[: len(written)]
         found = task.rewards(split, seen, written)
         if len(seen) < len(rows) and racing.is_dominated(found - rival[seen], len(rows)):
@@ -83,5 +87,4 @@ def _race(
                 f"has {rival[seen].mean():.3f}",
                 float(found.mean()),
             )
-        size *= 2
     return [text for _, text in sorted(zip(order, written, strict=True))]

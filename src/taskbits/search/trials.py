@@ -93,15 +93,14 @@ class Search:
                         display.update(bar, completed=time.monotonic() - self.started)
 
                 try:
-                    well = self.trial(modules[name], name, settings, label, say, end)
+                    self.trial(modules[name], name, settings, label, say, end)
                 except Taken:
                     continue
                 except _TooLong:
                     warn(f"{label}: too long for this budget")
                     self.skipped.append((name, key(settings)))
-                    well = False
-                if not well:
-                    self.model = intact.mended(self.model, marked)
+                # A method that changes weights undoes it; none is trusted to.
+                self.model = intact.mended(self.model, marked)
                 self.took.append((name, time.monotonic() - begun))
                 display.update(bar, best=self.best(), advance=0 if self.budget else 1)
             display.update(bar, completed=display.tasks[0].total)
@@ -151,8 +150,8 @@ class Search:
         label: str,
         say: Callable[[str], None],
         end: float | None,
-    ) -> bool:
-        """Fit, write, decode and score one program. Returns whether all went well: an error is recorded.
+    ) -> None:
+        """Fit, write, decode and score one program. An error is recorded.
 
         Raises _TooLong as soon as it is seen to take too much of the time until `end`, unless it is the first of all.
         """
@@ -182,15 +181,14 @@ class Search:
         with self.study.trial(name, settings) as trial:
             try:
                 memory.forget()
-                with self.model.preserved():
-                    fitted = module.fit(self.model, self.task, settings, self.seed, fitting)
+                fitted = module.fit(self.model, self.task, settings, self.seed, fitting)
                 content = fitted.program.to_bytes()
                 fit_done, peak = time.monotonic(), memory.peak()
                 size = len(standalone(fitted.program, self.model.dtype))
                 if enough := self.enough(size):
                     trial.give_up(f"{size:,} bytes, and {enough:,} reach the target")
                     tell(f"{label}: {size:,} bytes, where {enough:,} reach the target")
-                    return True
+                    return
                 if bounded and fit_done + after > end:
                     raise _TooLong
                 scored = self.known(content) or score(
@@ -217,16 +215,15 @@ class Search:
             except Dominated as error:
                 trial.give_up(str(error), (size, error.seen))
                 tell(f"{label}: {size:,} bytes, {error}")
-                return True
+                return
             except (Taken, _TooLong, StoreError):
                 raise
             except Exception as error:  # whatever a method, a metric or a model raises
                 why = trial.fail(error)
                 warn(f"{label}: {'left out' if isinstance(error, UserError) else 'failed'}: {why}")
-                return False
+                return
         self.scorings.append(m.scoring_seconds)
         tell(f"{label}: {m.validation.value:.3f} in {m.bytes:,} bytes, {m.seconds:.1f} s, {m.program}")
-        return True
 
     def known(self, content: bytes) -> Scored | None:
         """What was found for the same program before, with other settings or by another worker."""

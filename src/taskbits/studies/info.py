@@ -11,7 +11,7 @@ _INFO_SIZE = 2**20  # bytes of study.json, at most
 _INFO = {
     **dict.fromkeys(("name", "model", "task", "state", "metric", "task_fingerprint", "fingerprint"), TEXT),
     **dict.fromkeys(("published", "family", "test_set"), TEXT),
-    **dict.fromkeys(("storage", "files", "revision", "data", "training"), MAYBE_TEXT),
+    **dict.fromkeys(("storage", "files", "revision", "data", "training", "dtype"), MAYBE_TEXT),
     **dict.fromkeys(("seed", "checkpoint"), (int,)),
     "rows": (int, NoneType),
     "chat": (bool, NoneType),

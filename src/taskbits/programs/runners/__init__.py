@@ -4,9 +4,14 @@ may add some (`taskbits.plugins`).
 A runner is a module with
 
     WORD                                   numpy's name for the type of the payload's words, "" if there is none
+    CHANGES                                which of the model's parameters `adapt` changes: "nothing" (it may add some),
+                                           "target" (those with its setting `target` in their names), or "everything"
+                                           (so it is if nothing is said)
     adapt(pipe, data, **settings) -> str   decode `data`, an array of words, into the model of the text-generation
                                            pipeline, in place; returns the text that goes before every prompt, or
-                                           a pair of it and whatever else was decoded, for the checksum
+                                           a pair of it and whatever else was decoded, for the checksum; settings
+                                           that have a default need not be said
+    adapt_inexact                          takes the place of `adapt` under a model that is not in float64, if there is
     check(model, data, **settings)         raise UserError unless `adapt` is safe on these values; may return settings
                                            that stand for the same and take less time
 
@@ -20,6 +25,7 @@ what runs there; there, other words follow the payload's own.
 
 import importlib
 import inspect
+from collections.abc import Callable
 from types import ModuleType
 
 from taskbits import plugins
@@ -65,15 +71,34 @@ def stages(name: str, settings: dict) -> list[tuple[ModuleType, dict]]:
     if len(names) > _MAX_STAGES:
         raise UserError(f"the program has {len(names):,} runners: at most {_MAX_STAGES} are allowed")
     modules = [runner(part) for part in names]
-    parameters = [set(inspect.signature(module.adapt).parameters) - {"pipe", "data"} for module in modules]
-    parameters = [parameters[0], *(names - {"text"} for names in parameters[1:])]
-    expected = sorted(set().union(*parameters))
-    if sorted(settings) != expected:
-        raise UserError(f"the program's settings do not fit the runner {name}: it takes {expected}")
+    parameters = [dict(inspect.signature(module.adapt).parameters) for module in modules]
+    for at, names in enumerate(parameters):
+        for name_ in ("pipe", "data", *(["text"] if at else [])):
+            names.pop(name_, None)
+    usual = {key: p.default for names in parameters for key, p in names.items() if p.default is not p.empty}
+    expected = set().union(*parameters)
+    if not expected - usual.keys() <= settings.keys() <= expected:
+        raise UserError(f"the program's settings do not fit the runner {name}: it takes {sorted(expected)}")
+    settings = {**usual, **settings}
     return [
-        (module, {key: settings[key] for key in settings if key in names})
+        (module, {key: value for key, value in settings.items() if key in names})
         for module, names in zip(modules, parameters, strict=True)
     ]
+
+
+def adapter(module: ModuleType, dtype: str) -> Callable:
+    """The function that decodes under a model with this arithmetic."""
+    return module.adapt if dtype == "float64" else getattr(module, "adapt_inexact", module.adapt)
+
+
+def changed(model: Model, name: str, settings: dict) -> list[str]:
+    """The names of the model's parameters that such a program changes. Raises UserError as `stages` does."""
+    kinds = [
+        (getattr(module, "CHANGES", "everything"), given.get("target")) for module, given in stages(name, settings)
+    ]
+    targets = [target for kind, target in kinds if kind == "target" and type(target) is str]
+    everything = any(kind == "everything" for kind, _ in kinds)
+    return [name for name in sorted(model.names) if everything or any(target in name for target in targets)]
 
 
 def require(condition: bool, what: str) -> None:
@@ -94,6 +119,16 @@ def check_numbers(step: float, spread: float, bound: int) -> None:
     require(type(bound) is int and 0 < bound < 2**20, "bound")
     require(type(step) in (int, float) and 0 < step < _MAX_STEP, "step")
     require(type(spread) in (int, float) and 1 / _MAX_SPREAD < spread < _MAX_SPREAD, "spread")
+
+
+OPTIMIZERS = ("Adam", "Adafactor", "SGD")
+
+
+def check_training(model: Model, optimizer: object, target: object) -> None:
+    """Refuse another optimizer than those of torch that are known, or one for no weights."""
+    require(optimizer in OPTIMIZERS, f"optimizer: known are {', '.join(OPTIMIZERS)}")
+    found = type(target) is str and any(target in name for name in model.names)
+    require(found, f"{str(target)[:40]!r} does not stand for weights in this model")
 
 
 def check_seed(seed: int) -> None:

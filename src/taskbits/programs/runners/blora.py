@@ -10,6 +10,7 @@ import numpy
 from taskbits.programs.runners import check_matrices, require
 
 WORD = "u4"
+CHANGES = "target"
 
 
 def adapt(pipe, data, target, rank):

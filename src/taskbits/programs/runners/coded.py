@@ -7,7 +7,10 @@ most models that is nothing, or its beginning-of-text token. `heat` multiplies t
 Everything is computed in float64 (`Double`), also what the model's code asks to have in float32, since rounding to
 float32 would make large differences of the tiny ones between machines. The payload's words are stored
 inverted and big-endian: so the operator that inverts them also brings them into the machine's order, and the last
-word can be cut off between bytes. Encoding: `taskbits.programs.coding`.
+word can be cut off between bytes. Encoding: `taskbits.programs.texts`.
+
+Under a model in float32 or bfloat16 nothing is raised to float64 but the sums over its scores: it decodes on machines
+and with versions where the scores are the same to the bit.
 """
 
 import constriction
@@ -16,6 +19,7 @@ from taskbits.programs.runners import require
 from taskbits.programs.runners.double import Double
 
 WORD = ">u4"
+CHANGES = "nothing"
 
 
 def adapt(pipe, data, start, count, heat):
@@ -38,6 +42,27 @@ def adapt(pipe, data, start, count, heat):
                 )
             ],
         )[0]["generated_text"]
+
+
+def adapt_inexact(pipe, data, start, count, heat):
+    decoder = constriction.stream.queue.RangeDecoder(~data)
+    return pipe(
+        start,
+        max_new_tokens=count,
+        do_sample=0,
+        logits_processor=[
+            lambda tokens, scores: scores.scatter(
+                1,
+                tokens[:, :1] * 0
+                + decoder.decode(
+                    constriction.stream.model.Categorical(
+                        (scores[0].double() * heat).softmax(0).cpu().numpy(), perfect=False
+                    )
+                ),
+                9e9,
+            )
+        ],
+    )[0]["generated_text"]
 
 
 def check(model, data, start, count, heat):

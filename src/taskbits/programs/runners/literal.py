@@ -3,6 +3,7 @@
 from taskbits.programs.runners import require
 
 WORD = ""
+CHANGES = "nothing"
 
 
 def adapt(pipe, data, text):

@@ -5,6 +5,7 @@ import numpy
 from taskbits.programs.runners import check_matrices, require
 
 WORD = "f2"
+CHANGES = "target"
 
 
 def adapt(pipe, data, target, rank):

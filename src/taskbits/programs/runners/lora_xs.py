@@ -10,6 +10,7 @@ import torch
 from taskbits.programs.runners import check_matrices, check_numbers, require
 
 WORD = "u4"
+CHANGES = "target"
 
 
 def adapt(pipe, data, target, rank, step, spread, bound):

@@ -8,6 +8,7 @@ import constriction
 from taskbits.programs.runners import check_numbers, require
 
 WORD = "u4"
+CHANGES = "target"
 
 
 def adapt(pipe, data, target, step, spread, bound):

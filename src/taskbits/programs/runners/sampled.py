@@ -8,6 +8,7 @@ import transformers
 from taskbits.programs.runners import check_seed, require
 
 WORD = ""
+CHANGES = "nothing"
 
 
 def adapt(pipe, data, stem, seed, count):

@@ -11,6 +11,7 @@ import numpy
 from taskbits.programs.runners import check_matrices, require
 
 WORD = "u2"
+CHANGES = "target"
 
 
 def adapt(pipe, data, target, blocks, scale):

@@ -9,6 +9,7 @@ import torch
 from taskbits.programs.runners import check_numbers, require
 
 WORD = "u4"
+CHANGES = "nothing"
 
 
 def adapt(pipe, data, target, step, spread, bound):
