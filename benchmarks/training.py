@@ -11,9 +11,10 @@ rank 1 on the attention's matrices, in batches of 8 rows. Ways:
     peft16    the same with the model in bfloat16
     ours      what the methods do
 
-Each runs in a process of its own: seconds a row (the best of the batches behind the first), and the peak of memory over
-the bytes of the weights in bfloat16. The case `scoring` times Gemma's first and second scoring of 60 rows, and plain
-transformers. Results are kept in DIR/training.jsonl: what is there is not measured again.
+Each runs in a process of its own: seconds a row (of the batches behind the first), and the peak of memory over
+the bytes of the weights in bfloat16. For the large Llama also that of scoring a prompt and of decoding programs that
+train all weights with SGD or Adafactor. The case `scoring` times Gemma's first and second scoring of 60 rows, and
+plain transformers. Results are kept in DIR/training.jsonl: what is there is not measured again.
 """
 
 import argparse
@@ -34,6 +35,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 WAYS = ("dense", "peft32", "peft16", "ours")
+HELD = ("zero-shot", "Adafactor", "SGD")  # of the largest model: memory alone
 CASES = ("agnews", "short", "translation", "math", "billion", "scoring")
 BATCH, RATE = 8, 1e-2
 LLAMA = {
@@ -42,14 +44,16 @@ LLAMA = {
 }  # fmt: skip
 
 
-def write_task(folder: Path, rows: list[dict], prompt: str, target: str) -> str:
-    """A task folder with these rows in all three splits."""
+def write_task(folder: Path, rows: list[dict], prompt: str, target: str, scored: str = "train") -> str:
+    """A task folder: a row each in two splits, the others in the split that is `scored`."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (folder / "rows.jsonl").write_text(text, encoding="utf-8")
-    splits = dict.fromkeys(("train", "validation", "test"), "rows.jsonl")
-    settings = {"name": folder.name, **splits, "prompt": prompt, "target": target, "stop": ["\n"]}
-    settings |= {"metric": "exact_match", "max_new_tokens": 32}
+    first, second, *others = [split for split in ("validation", "test", "train") if split != scored] + [scored]
+    parts = {first: rows[:1], second: rows[1:2], others[0]: rows[2:]}
+    for split, some in parts.items():
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in some)
+        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    settings = {"name": folder.name, **{split: f"{split}.jsonl" for split in parts}, "prompt": prompt, "target": target}
+    settings |= {"stop": ["\n"], "metric": "exact", "max_new_tokens": 32}
     (folder / "task.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     return str(folder)
 
@@ -69,19 +73,25 @@ def prepared(case: str, options) -> tuple[str, str]:
             torch.set_default_dtype(torch.float32)
             tokenizer = transformers.AutoTokenizer.from_pretrained(resolve("lab:random", "models"))
             tokenizer.save_pretrained(folder)
-        rows = [{"text": " ".join(str(n * k % 97) for k in range(options.tokens)), "label": "a"} for n in range(1, 33)]
+        rows = [{"text": " ".join(str(n * k % 97) for k in range(options.tokens)), "label": "a"} for n in range(1, 35)]
         return str(folder), write_task(options.out / "numbers", rows, "{text}\nIs:", " {label}")
     if case in ("translation", "scoring"):
-        count = options.rows if case == "translation" else 60
+        count = 2 + (options.rows if case == "translation" else 60)
         sides = [lines(options.data / f"multi30k/train.{language}.gz", count) for language in ("en", "fr")]
         rows = [{"source": source, "target": target} for source, target in zip(*sides, strict=True)]
-        return str(options.gemma), write_task(options.out / case, rows, "English: {source}\nFrench:", " {target}")
+        return str(options.gemma), write_task(
+            options.out / case,
+            rows,
+            "English: {source}\nFrench:",
+            " {target}",
+            "test" if case == "scoring" else "train",
+        )
     if case == "short":
         with (options.data / "banking77/train.csv").open(encoding="utf-8") as file:
             rows = [{"text": row["text"], "label": row["category"]} for row in csv.DictReader(file)]
-        rows = random.Random(0).sample(rows, options.rows)
+        rows = random.Random(0).sample(rows, options.rows + 2)
         return str(options.smollm), write_task(options.out / case, rows, "{text}\nIntent:", " {label}")
-    rows = [json.loads(line) for line in lines(options.data / "agnews/train.jsonl.gz", options.rows)]
+    rows = [json.loads(line) for line in lines(options.data / "agnews/train.jsonl.gz", options.rows + 2)]
     rows = [{"text": row["text"], "label": str(row["label"])} for row in rows]
     return str(options.smollm), write_task(options.out / case, rows, "{text}\nTopic:", " {label}")
 
@@ -160,6 +170,26 @@ def one(case: str, way: str, options) -> dict:
     }  # fmt: skip
 
 
+def held(way: str, options) -> dict:
+    """The memory of scoring a prompt, or of decoding a program that trains all weights."""
+    from taskbits.models import memory
+    from taskbits.models.model import load_model
+    from taskbits.programs.program import Program
+    from taskbits.tasks.frame import Frame
+
+    model = load_model(options.model)
+    frame = Frame("{text}", max_new_tokens=4)
+    lesson = {"text": "1 2 3 4 5\n\n6 7 8 9", "between": "\n\n", "ending": "", "epochs": 1, "rate": 1e-3}
+    runner, settings = ("plain", {}) if way == "zero-shot" else ("literal+train", {**lesson, "optimizer": way})
+    program = Program("subset", model.fingerprint, frame, runner, settings, dtype=model.said_dtype)
+    begun = time.perf_counter()
+    program.run(model, [{"text": f"{n} and {n + 1} and"} for n in range(8)])
+    count = model.lm.num_parameters()
+    found = {"case": "billion", "way": way, "seconds": round(time.perf_counter() - begun, 1), "parameters": count}
+    found |= {"memory": round(memory.peak() / (2 * count), 2), "peak GiB": round(memory.peak() / 2**30, 2)}
+    return {**found, "dtype": model.dtype}
+
+
 def dense_step(model, names: list[str]):
     """What taskbits 0.3 did in a step."""
     base = {name: model.lm.get_parameter(name).detach().clone() for name in names}
@@ -223,7 +253,7 @@ def scoring(options) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", nargs="*", default=list(CASES), choices=CASES)
-    parser.add_argument("--way", nargs="*", default=list(WAYS), choices=WAYS)
+    parser.add_argument("--way", nargs="*", default=[*WAYS, *HELD], choices=[*WAYS, *HELD])
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=64, help="of the rows of the random Llama, about")
     parser.add_argument("--out", type=Path, default=ROOT / "build/training")
@@ -235,7 +265,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.model:
         (case,), (way,) = options.case, options.way
-        print(json.dumps(scoring(options) if case == "scoring" else one(case, way, options)))
+        measured = (
+            scoring(options) if case == "scoring" else held(way, options) if way in HELD else one(case, way, options)
+        )
+        print(json.dumps(measured))
         return
     options.out.mkdir(parents=True, exist_ok=True)
     if options.smollm is None:
@@ -250,6 +283,8 @@ def main() -> None:
     )
     for case in options.case:
         for way in options.way if case != "scoring" else ["ours"]:
+            if way in HELD and case != "billion":
+                continue
             if (case, way) in done or (case in ("translation", "scoring") and options.gemma is None):
                 continue
             model, task = prepared(case, options)

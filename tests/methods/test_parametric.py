@@ -152,7 +152,7 @@ def test_what_is_given_of_a_choice_is_not_trained_on(model):
 
 @pytest.mark.parametrize(
     "name, size, steps, wanted, task_changes",
-    [("tiny", 16, 40, "vowels", {}), ("lora", 400, 12, "even", {**CHOICES, "choose": "per-character"})],
+    [("tiny", 16, 40, "vowels", {}), ("lora", 400, 3, "even", {**CHOICES, "choose": "per-character"})],
     ids=["evolution", "policy gradient"],
 )
 def test_metric_training_raises_the_metric(model, tmp_path, name, size, steps, wanted, task_changes):

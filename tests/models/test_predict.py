@@ -219,9 +219,9 @@ def test_layers_may_lie_on_several_devices(model_folder, way):
         start = engine.Start(lm, rows)
         reading = engine.Reading(lm, start, 3)
         tokens = torch.tensor([row[20:] for row in rows])
-        reading.read(tokens, torch.ones_like(tokens, dtype=torch.bool), 1)
+        reading.read(tokens, torch.ones_like(tokens, dtype=torch.bool), engine.last(tokens))
         reading.keep([0, 2])
-        logits = reading.read(tokens[:2, :1], torch.ones(2, 1, dtype=torch.bool), 1)
+        logits = reading.read(tokens[:2, :1], *[torch.ones(2, 1, dtype=torch.bool)] * 2)
     assert engine.batches(lm, start, rows) == [[0, 1, 2]]
-    assert start.length == 20 and logits.shape[:2] == (2, 1) and logits.device.type == "meta"
+    assert start.length == 20 and logits.shape == (2, 2048) and logits.device.type == "meta"
     assert [layer.keys.device.type for layer in reading._cache.layers] == ["cpu", "meta"]

@@ -209,16 +209,20 @@ def test_rows_longer_than_the_context_are_cut_with_their_labels(model, tmp_path)
     rows = [{"question": "word " * 900 + str(i), "answer": "1"} for i in range(3)]
     rows += [{"question": f"q {i}", "answer": "one " * 900} for i in range(3)]
     (tmp_path / "task" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for tokens, mask, labels in batches(model, load_task(folder), 2, 3, seed=0):
-        assert tokens.shape == mask.shape == labels.shape and tokens.shape[1] <= model.context
-        assert ((labels == -100) | (labels == tokens)).all() and ((labels != -100).sum(1) > 0).all()
+    for rows in batches(model, load_task(folder), 2, 3, seed=0):
+        assert all(0 <= first < len(tokens) <= model.context for tokens, first in rows)
 
 
 def test_a_training_that_diverges_says_so():
     weight = torch.zeros(3, requires_grad=True)
-    losses = ((weight * scale).sum() for scale in (1.0, float("nan")))
+
+    def gradients():
+        for scale in (1.0, float("nan")):
+            (weight * scale).sum().backward()
+            yield scale
+
     with pytest.raises(UserError, match="the training diverged"):
-        train([weight], losses, 2, 0.1, lambda *_: None)
+        train([weight], gradients(), 2, 0.1, lambda *_: None)
 
 
 def search(study, task, budget, **took):

@@ -1,14 +1,15 @@
 """n training examples, and the decoder trains on them: drawn at random (tries=1), or chosen for what each byte brings.
 
 Random ones are coded under the model as it learns them, batch by batch. Chosen ones are the best of `tries`, judged by
-what training on them does to other rows of the train split; so are the learning rate and the number of steps. They are
-few, so they are carried as one text: as it is, or coded under the model before it learns.
+what training on them does to other rows of the train split; so are the optimizer, the learning rate and the number of
+steps. They are few, so they are carried as one text: as it is, or coded under the model before it learns.
 """
 
 import random
 from dataclasses import replace
 
 from taskbits.errors import UserError
+from taskbits.fitting.decoders import affordable
 from taskbits.fitting.fitted import fitted
 from taskbits.fitting.judge import Judge, Lesson, between, choose, ending, judge, taught
 from taskbits.programs.texts import encode_examples, encode_text
@@ -41,20 +42,23 @@ def lesson(model, task, n: int, tries: int, seed: int, progress) -> tuple[str, J
     judged, examples = judge(model, task, seed)
     examples = taught(model, task, examples)
     apart = between(examples)
-    judged = replace(judged, lesson=Lesson(apart, ending(model, task), max(1, _STEPS // n), _RATE))
-    of = tries + 24 * (n - 1) + 7
+    first, *others = affordable(model)
+    plain = Lesson(apart, ending(model, task), max(1, _STEPS // n), first.pace * _RATE, first.optimizer, first.target)
+    judged = replace(judged, lesson=plain)
+    of = tries + 24 * (n - 1) + 7 + len(others)
     chosen = choose(
         lambda some: judged.gain(apart.join(some), _PRICE), examples[:tries], n, lambda done, _: progress(done, of)
     )
     text = apart.join(chosen)
     lessons = [replace(judged.lesson, epochs=max(1, steps // n)) for steps in _PLANS]
-    for part in range(2):  # the number of steps, then the rate
+    for part in range(2):  # the number of steps, then the rate and the optimizer
         gains = {}
         for number, plan in enumerate(lessons):
-            progress(of - 7 + 4 * part + number, of)
+            progress(of - 7 - len(others) + 4 * part + number, of)
             gains[plan] = replace(judged, lesson=plan).gain(text, _PRICE)
         best = max(gains, key=gains.__getitem__)
-        lessons = [best, *(replace(best, rate=rate) for rate in (_RATE / 3, 3 * _RATE))]
+        lessons = [best, replace(best, rate=plain.rate / 3), replace(best, rate=3 * plain.rate)]
+        lessons += [replace(best, rate=d.pace * _RATE, optimizer=d.optimizer, target=d.target) for d in others]
     return text, replace(judged, lesson=best)
 
 
@@ -65,6 +69,9 @@ def _drawn(model, task, n: int, rate: float, seed: int, progress):
     random.Random(seed).shuffle(examples)
     rows = max(4, min(16, n // 16))
     epochs = max(_PASSES, _STEPS * rows // n)
-    with model.preserved():  # it learns them
-        ways = encode_examples(model, examples[:n], rows, epochs, rate, progress)
+    first, *_ = affordable(model)
+    with model.preserved([name for name in model.names if first.target in name]):  # it learns them
+        ways = encode_examples(
+            model, examples[:n], rows, epochs, first.pace * rate, progress, first.optimizer, first.target
+        )
     return fitted("subset", model, task, *ways)

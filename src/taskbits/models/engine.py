@@ -79,6 +79,10 @@ class Reading:
         """
         if self._way == SINGLY:
             return self._lm(tokens).logits[at]
+        return heads.of_states(self._lm, self.read_states(tokens, real, at))
+
+    def read_states(self, tokens: torch.Tensor, real: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        """As `read`, but what `heads.of_states` makes the logits of; not for single rows."""
         new = tokens.shape[1]
         self._mask = torch.cat([self._mask, real], 1)
         positions = self._start.length + (self._mask.cumsum(1) - 1).clamp(min=0)[:, -new:]
@@ -86,7 +90,7 @@ class Reading:
         if self._way == LIBRARYS:
             before = torch.ones(len(tokens), self._start.length, dtype=torch.bool, device=tokens.device)
             mask = torch.cat([before, self._mask], 1).long()
-            return heads.logits(self._lm, tokens, at, attention_mask=mask, **inputs)
+            return heads.states(self._lm, tokens, at, attention_mask=mask, **inputs)
         places = torch.arange(self._mask.shape[1], device=tokens.device)
         itself = places[-new:, None] == places
         # Padding reads itself, so that no row of the softmax is empty.
@@ -95,7 +99,7 @@ class Reading:
         self._lm.set_attn_implementation(_OURS)
         try:
             # The start goes as one object: where layers lie on several devices, tensors in a list would be moved.
-            return heads.logits(self._lm, tokens, at, attention_mask=mask, start=self._start, **inputs)
+            return heads.states(self._lm, tokens, at, attention_mask=mask, start=self._start, **inputs)
         finally:
             self._lm.set_attn_implementation(inner)
 
@@ -139,7 +143,7 @@ def generate(
             quick = Start(lm, rows)
             band = drift(exact, _last_logits(lm, quick, probe))
             # A model that is hardly ever sure (one at random) had better begin in float64.
-            while left and len(doubtful) <= sum(map(bool, written)) / 2:
+            while left and math.isfinite(band) and len(doubtful) <= sum(map(bool, written)) / 2:
                 doubtful += write(quick, left, band)
     again = batches(lm, start, [rows[i] + written[i] for i in doubtful], limit)
     left += [[doubtful[at] for at in some] for some in again]
@@ -330,11 +334,10 @@ def pays(lm: transformers.PreTrainedModel, rows: int) -> bool:
     if lm.dtype != torch.float64 or rows < 4 * PROBE or way(lm) == SINGLY:
         return False
     if torch.float32 not in _ways(lm):
-        try:
-            with computing_in(lm, torch.float32):
-                way(lm)
-        except UserError:  # no numbers in float32
-            return False
+        # What reads rows rightly in float64 does so in float32, if there it has numbers; `drift` tells if not.
+        _ways(lm)[torch.float32] = way(lm)
+        with computing_in(lm, torch.float32):
+            _ways(lm)[torch.float32] = way(lm) if computes(lm) else SINGLY
     return _ways(lm)[torch.float32] != SINGLY
 
 
@@ -492,7 +495,7 @@ def way(lm: transformers.PreTrainedModel) -> str:
     if dtype not in ways:
         rows = _trial(lm)
         with torch.no_grad():
-            truth = [_whole(lm, row) for row in rows]
+            truth = [_states(lm, row) for row in rows]
         trials = (OWN, LIBRARYS) if _grows(lm, rows[0], truth[0]) else ()
         ways[dtype] = next((each for each in trials if _agrees(lm, each, rows, truth)), SINGLY)
     return ways[dtype]
@@ -513,7 +516,7 @@ def _ways(lm: transformers.PreTrainedModel) -> dict[torch.dtype, str]:
 def computes(lm: transformers.PreTrainedModel) -> bool:
     """Whether the model gives numbers in its present arithmetic: not all operations have a kernel for float64."""
     try:
-        _whole(lm, _trial(lm)[0])
+        _states(lm, _trial(lm)[0])
         return True
     except UserError:
         return False
@@ -527,14 +530,28 @@ def _trial(lm: transformers.PreTrainedModel) -> list[list[int]]:
     ]
 
 
+def _states(lm: transformers.PreTrainedModel, row: list[int]) -> torch.Tensor:
+    """What the logits (tokens, vocabulary) of a row alone are made of: less work where there are many tokens."""
+
+    def read(tokens: torch.Tensor) -> torch.Tensor:
+        return heads.states(lm, tokens, torch.ones_like(tokens, dtype=torch.bool), use_cache=False)
+
+    return _alone(lm, row, read)
+
+
 def _whole(lm: transformers.PreTrainedModel, row: list[int]) -> torch.Tensor:
-    """The logits (tokens, vocabulary) of a row alone. Raises UserError if the model can't compute them."""
+    """The logits (tokens, vocabulary) of a row alone."""
+    return _alone(lm, row, lambda tokens: lm(tokens).logits[0])
+
+
+def _alone(lm: transformers.PreTrainedModel, row: list[int], read: Callable) -> torch.Tensor:
+    """What a model gives for a row alone. Raises UserError if it can't, or if it is no numbers."""
     try:
-        logits = lm(torch.tensor([row]).to(input_device(lm))).logits[0]
+        found = read(torch.tensor([row]).to(input_device(lm)))
     except Exception as error:
         raise UserError(f"the model can't be run on text alone in {_name(lm.dtype)}: {_line(error)}") from error
-    require_numbers(logits)
-    return logits
+    require_numbers(found)
+    return found
 
 
 @torch.no_grad()
@@ -570,7 +587,7 @@ def _grows(lm: transformers.PreTrainedModel, row: list[int], truth: torch.Tensor
         return False
     finally:
         lm.generation_config = asked
-    return _is_same(lm, torch.stack(seen), truth[-_FORCED - 1 : -1])
+    return _is_same(lm, torch.stack(seen), heads.of_states(lm, truth[-_FORCED - 1 : -1]))
 
 
 @torch.no_grad()
@@ -604,8 +621,8 @@ def _batch_agrees(
     reading = Reading(lm, start, len(own))
     tokens = torch.tensor([row + [0] * (width - len(row)) for row in own]).to(device)
     real = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in own]).to(device)
-    logits = reading.read(tokens, real, real).split(list(map(len, own)))
-    if not all(_is_same(lm, got, true[start.length :]) for got, true in zip(logits, truth, strict=True)):
+    states = reading.read_states(tokens, real, real).split(list(map(len, own)))
+    if not all(_is_same(lm, got, true[start.length :]) for got, true in zip(states, truth, strict=True)):
         return False
     # Padded on the left, as rows are written on; the first leaves.
     reading = Reading(lm, start, len(own))
@@ -614,9 +631,9 @@ def _batch_agrees(
         parts = [row[:end] if step == 0 else row[end - 1 : end] for row, end in zip(own, ends, strict=True)]
         tokens = torch.tensor([[0] * (max(map(len, parts)) - len(part)) + part for part in parts]).to(device)
         real = torch.tensor([[n >= tokens.shape[1] - len(part) for n in range(tokens.shape[1])] for part in parts])
-        logits = reading.read(tokens, real.to(device), last(tokens))
+        states = reading.read_states(tokens, real.to(device), last(tokens))
         if not all(
-            _is_same(lm, got, true[start.length + end - 1]) for got, true, end in zip(logits, truth, ends, strict=True)
+            _is_same(lm, got, true[start.length + end - 1]) for got, true, end in zip(states, truth, ends, strict=True)
         ):
             return False
         if step == 0 and len(own) > 1:

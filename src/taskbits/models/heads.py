@@ -23,12 +23,14 @@ def logits(lm: transformers.PreTrainedModel, tokens: torch.Tensor, at: torch.Ten
 
 def states(lm: transformers.PreTrainedModel, tokens: torch.Tensor, at: torch.Tensor, **inputs) -> torch.Tensor:
     """What `of_states` makes logits of, for these places: hidden states (n, width) or, of some models, the logits."""
+    rows, places = at.nonzero(as_tuple=True)
     if body := _body(lm):
         found = body(tokens, **inputs)[0]
-        return found[at.to(found.device)]
-    first = int(at.any(0).long().argmax())
-    found = lm(tokens, logits_to_keep=tokens.shape[1] - first, **inputs).logits[:, first - tokens.shape[1] :]
-    return found[at[:, first:].to(found.device)]
+    else:
+        first = int(places.min()) if len(places) else 0
+        found = lm(tokens, logits_to_keep=tokens.shape[1] - first, **inputs).logits
+        places = places - tokens.shape[1] + found.shape[1]
+    return found[rows.to(found.device), places.to(found.device)]
 
 
 def of_states(lm: transformers.PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
@@ -64,8 +66,8 @@ def _body(lm: transformers.PreTrainedModel) -> torch.nn.Module | None:
 @torch.no_grad()
 def _is_body(lm: transformers.PreTrainedModel, body: torch.nn.Module) -> bool:
     """Whether what it gives, and the model makes logits of, are the model's logits."""
+    tokens, whole = read_some(lm)
     try:
-        tokens, whole = read_some(lm)
         with _gives(body, body(tokens, use_cache=False)[0][:, 2:]):
             parts = lm(tokens[:, :1], use_cache=False).logits
     except Exception:  # each class has its own ways

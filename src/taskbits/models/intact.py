@@ -32,7 +32,6 @@ def mended(model: Model, marked: str) -> Model:
 
     Raises UserError if it can't be loaded again.
     """
-    gc.collect()  # what failed may hold large tensors
     try:
         if mark(model) == marked:
             return model

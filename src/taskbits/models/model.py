@@ -68,6 +68,11 @@ class Model:
     device_map: str | None = None
     files: Path | None = None
 
+    def __post_init__(self) -> None:
+        # The arithmetic, where programs and studies must say it: it is not what a model of this size has if nothing is
+        # said (as versions before 0.4 did not).
+        self.said_dtype = None if self.dtype == _name(_usual_dtype(self.lm.num_parameters())) else self.dtype
+
     @property
     def fingerprint(self) -> bytes:
         """Six bytes that stand for all that computes: config, generation config, tokenizer, chat template, weights."""
@@ -115,12 +120,6 @@ class Model:
     def dtype(self) -> str:
         """Name of the arithmetic, such as float64."""
         return _name(self.lm.dtype)
-
-    @property
-    def said_dtype(self) -> str | None:
-        """The arithmetic, where programs and studies must say it: it is not what a model of this size has if nothing is
-        said (as versions before 0.4 did not)."""
-        return None if self.dtype == _name(_usual_dtype(self.lm.num_parameters())) else self.dtype
 
     @cached_property
     def pipe(self) -> transformers.TextGenerationPipeline:

@@ -89,11 +89,19 @@ def ideal_bits(model: Model, text: str) -> float:
 
 
 def encode_examples(
-    model: Model, texts: list[str], rows: int, epochs: int, rate: float, progress: Callable[[int, int], None]
+    model: Model,
+    texts: list[str],
+    rows: int,
+    epochs: int,
+    rate: float,
+    progress: Callable[[int, int], None],
+    optimizer: str = "Adam",
+    target: str = "",
 ) -> list[Coded]:
     """Code training texts for the runner `prequential`, training the model in place as the decoder will.
 
-    rows: texts in a batch; their number must be a multiple of it. progress(done, of) is called at each step.
+    rows: texts in a batch; their number must be a multiple of it. optimizer, target: as the runner has them.
+    progress(done, of) is called at each step.
     Returns one for each temperature that can be decoded safely. Raises UserError if there is none, if a text holds the
     end token or is too long, or if the tokenizer can't give it back.
     """
@@ -113,7 +121,9 @@ def encode_examples(
     encoders, exact = {heat: _Encoder() for heat in _HEATS[:_FEW_HEATS]}, model.dtype == "float64"
     costs: list[np.ndarray] = []
     with repeatable(), _doubled(model):
-        optimizer = torch.optim.Adam(model.lm.parameters(), rate)
+        model.lm.requires_grad_(not target)
+        weights = [weight.requires_grad_() for name, weight in model.lm.named_parameters() if target in name]
+        steps = getattr(torch.optim, optimizer)(weights, rate)
         seen = []
         for number in range(len(batches) * epochs):
             progress(number, len(batches) * epochs)
@@ -125,11 +135,13 @@ def encode_examples(
                 logits = step.logits.detach() if exact else _columns_as_decoded(model, batch)
                 costs.append(_encode_batch(encoders, logits, batches[number], end))
             step.loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
+            steps.step()
+            steps.zero_grad()
     if not encoders:
         raise UserError("these examples can't be coded so that every machine decodes them: take fewer or others")
     settings = {"end": end, "rows": rows, "length": length, "batches": len(batches), "epochs": epochs, "rate": rate}
+    settings |= {"optimizer": optimizer} if optimizer != "Adam" else {}
+    settings |= {"target": target} if target else {}
     bits = sum(float(cost.sum()) for cost in costs)
     shown = [
         [[model.tokenizer.decode([t]), round(float(c), 2)] for t, c in zip(row, cost, strict=True) if t != end]
