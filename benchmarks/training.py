@@ -124,7 +124,7 @@ def one(case: str, way: str, options) -> dict:
     spec, task = options.model, load_task(options.task)
     half = way == "peft16"
     # The usual ways need nothing of ours but the tokenizer; in what type they hold the weights is their own.
-    model = load_model(spec, dtype="auto" if way == "ours" else "bfloat16" if half else "float32")
+    model = load_model(spec, dtype=options.dtype if way == "ours" else "bfloat16" if half else "float32")
     count = model.lm.num_parameters()
     names, _ = attention(model)
     rows, targets = task.splits["train"], task.targets("train")
@@ -177,7 +177,7 @@ def held(way: str, options) -> dict:
     from taskbits.programs.program import Program
     from taskbits.tasks.frame import Frame
 
-    model = load_model(options.model)
+    model = load_model(options.model, dtype=options.dtype)
     frame = Frame("{text}", max_new_tokens=4)
     lesson = {"text": "1 2 3 4 5\n\n6 7 8 9", "between": "\n\n", "ending": "", "epochs": 1, "rate": 1e-3}
     runner, settings = ("plain", {}) if way == "zero-shot" else ("literal+train", {**lesson, "optimizer": way})
@@ -256,6 +256,7 @@ def main() -> None:
     parser.add_argument("--way", nargs="*", default=[*WAYS, *HELD], choices=[*WAYS, *HELD])
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=64, help="of the rows of the random Llama, about")
+    parser.add_argument("--dtype", default="auto", help="of ours: float32 where bfloat16 is slow")
     parser.add_argument("--out", type=Path, default=ROOT / "build/training")
     parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
     parser.add_argument("--smollm", type=Path, help="SmolLM2's GGUF file; from PyPI by default")
@@ -289,7 +290,7 @@ def main() -> None:
                 continue
             model, task = prepared(case, options)
             command = [sys.executable, __file__, "--case", case, "--way", way, "--rows", str(options.rows)]
-            command += ["--model", model, "--task", task]
+            command += ["--model", model, "--task", task, "--dtype", options.dtype]
             result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
             if result.returncode:
                 print(f"{case} {way}: failed with exit code {result.returncode}", flush=True)

@@ -66,7 +66,7 @@ class Judge:
         """About how many bytes the text adds to a file, lesson included, coded in the shorter way."""
         literal = self._rough_size("literal", text=text)
         if literal > self._coded:  # else there is no need to know what the text costs under the model
-            with self.model.single_precision():
+            with self.model.quick():
                 literal = min(literal, self._coded + ideal_bits(self.model, text) / 8)
         return literal - self._plain
 

@@ -73,7 +73,9 @@ def _is_body(lm: transformers.PreTrainedModel, body: torch.nn.Module) -> bool:
     except Exception:  # each class has its own ways
         return False
     whole = whole[:, 2:]
-    return whole.shape == parts.shape and bool((whole - parts).abs().max() <= _SAME * whole.abs().max())
+    if parts is None or parts.shape != whole.shape:
+        return False
+    return bool((whole - parts).abs().max() <= _SAME * whole.abs().max())
 
 
 class _Given(MoeModelOutputWithPast):

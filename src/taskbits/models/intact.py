@@ -11,6 +11,7 @@ import torch
 
 from taskbits.models.model import Model, load_model
 
+_AT_ONCE = 2**22  # words that are widened at a time
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 
 
@@ -21,7 +22,8 @@ def mark(model: Model) -> str:
         hooks = [len(kept) for kept in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)]
         digest.update(f"{name} {type(module)} {module.training} {hooks}\n".encode())
     for name, tensor in (*lm.named_parameters(), *lm.named_buffers()):
-        bits = tensor.detach().contiguous().flatten().view(_WORDS[tensor.element_size()]).sum(dtype=torch.int64).item()
+        words = tensor.detach().contiguous().flatten().view(_WORDS[tensor.element_size()])
+        bits = sum(part.sum(dtype=torch.int64).item() for part in words.split(_AT_ONCE)) % 2**64
         digest.update(f"{name} {tensor.dtype} {tensor.device} {tensor.requires_grad} {bits}\n".encode())
     digest.update(str(lm.config.get_text_config()._attn_implementation).encode())
     return digest.hexdigest()

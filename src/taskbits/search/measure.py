@@ -71,7 +71,9 @@ def measure(
         now, former = (known.hex() for known in loaded.fingerprints)
         asked = state if isinstance(model, str) else loaded.state
         info = _info(loaded, asked, loaded_task, seed, storage, files)
-        study = Study.create(out, {**info, "fingerprint": now}, {"fingerprint": former})
+        # A study of a version that did not record the arithmetic; were it another, so would be the fingerprint.
+        unsaid = {"dtype": None, "name": info["name"].removesuffix(f" {info['dtype']}")}
+        study = Study.create(out, {**info, "fingerprint": now}, {"fingerprint": former, **unsaid})
     asked_for = {"methods": list(modules), "race": race, "target": target, "budget": budget}
     study.ask_workers({**asked_for, "device_map": loaded.device_map})
     if retry:
