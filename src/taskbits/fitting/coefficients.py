@@ -111,6 +111,7 @@ def find(
             lambda update: expected_gradients(model, task, update, steps, seed),
             (steps, rate / 8),
             lambda done, of: progress(2 * steps + done, total),
+            writes=not task.frame.choices,
         )
     values = _within(latent.cpu().numpy(), size, change.groups)
     if by_metric and len(values) <= _EVOLVED:
@@ -185,6 +186,7 @@ def _refine(
     gradients: Callable[[Callable[[], Update]], Iterator[float]],
     plan: tuple[int, float],
     progress: Progress,
+    writes: bool,
 ) -> torch.Tensor:
     """Other coefficients in steps (n,), where they are not zero: where the loss says nothing, nothing must move.
 
@@ -196,7 +198,7 @@ def _refine(
     def update() -> Update:
         return change.update(torch.where(kept, rounded(latent) * step, 0.0))
 
-    with model.quick():
+    with model.quick(writes):
         train([latent], gradients(update), steps, rate / step, progress)
     return torch.where(kept, latent.detach(), 0.0)
 

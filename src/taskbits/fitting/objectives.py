@@ -46,7 +46,7 @@ def evolve(
     )
     random = np.random.default_rng(seed)
     best, done = {tuple(start): 0.0}, 0
-    with model.quick():
+    with model.quick(writes=not task.frame.choices):
         while done + search.population_size <= evaluations:
             chosen = random.permutation(len(task.splits["train"]))[:_JUDGED].tolist()
             told = []
