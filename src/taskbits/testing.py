@@ -138,10 +138,8 @@ class MethodSuite:
         assert all((new == old).all() for new, old in zip(model.lm.parameters(), before, strict=True))
 
     def test_changes_only_what_its_runners_say(self, measured, found):
-        model, program = (
-            taskbits.load_model(measured.info["model"]),
-            taskbits.load_program(measured.path(found.program)),
-        )
+        model = taskbits.load_model(measured.info["model"])
+        program = taskbits.load_program(measured.path(found.program))
         before = {name: weight.detach().clone() for name, weight in model.lm.named_parameters()}
         with program.applied(model):
             said = set(runners.changed(model, program.runner, program.settings))

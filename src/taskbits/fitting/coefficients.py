@@ -71,13 +71,8 @@ def learn(
         coefficients = change.start.clone().to(model.lm.device).requires_grad_(True)
         data = batches(model, task, _BATCH, steps, seed)
         with model.quick():
-            train(
-                [coefficients],
-                gradients(model, data, lambda: change.update(coefficients)),
-                steps,
-                rate,
-                progress,
-            )
+            steered = gradients(model, data, lambda: change.update(coefficients))
+            train([coefficients], steered, steps, rate, progress)
         learned[key] = change.tidy(coefficients.detach())
     return learned[key].clone()
 
@@ -132,7 +127,7 @@ def _compress(
     model: Model,
     change: Change,
     start: torch.Tensor,
-    gradients: Callable[[Callable[[], Update]], Iterator[float]],
+    gradients_of: Callable[[Callable[[], Update]], Iterator[float]],
     plan: tuple[int, int, float],
     progress: Callable[[int], None],
 ) -> tuple[torch.Tensor, float]:
@@ -158,7 +153,7 @@ def _compress(
         return change.update(rounded(latent) * log_step.exp())
 
     with model.quick():
-        for k, _ in enumerate(gradients(update)):
+        for k, _ in enumerate(gradients_of(update)):
             progress(k)
             (price * _price_in_bits(latent, groups)).backward()
             torch.nn.utils.clip_grad_norm_([latent], 1.0)
@@ -183,7 +178,7 @@ def _refine(
     change: Change,
     latent: torch.Tensor,
     step: float,
-    gradients: Callable[[Callable[[], Update]], Iterator[float]],
+    gradients_of: Callable[[Callable[[], Update]], Iterator[float]],
     plan: tuple[int, float],
     progress: Progress,
     writes: bool,
@@ -199,7 +194,7 @@ def _refine(
         return change.update(torch.where(kept, rounded(latent) * step, 0.0))
 
     with model.quick(writes):
-        train([latent], gradients(update), steps, rate / step, progress)
+        train([latent], gradients_of(update), steps, rate / step, progress)
     return torch.where(kept, latent.detach(), 0.0)
 
 

@@ -324,6 +324,14 @@ def _last_logits(lm: transformers.PreTrainedModel, start: Start, rows: list[list
     return torch.stack(found)
 
 
+def padded(lm: transformers.PreTrainedModel, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows padded on the right to (rows, longest), where the model takes its tokens; and which are no padding."""
+    width, device = max(map(len, rows)), input_device(lm)
+    tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows]).to(device)
+    ends = torch.tensor([[len(row)] for row in rows]).to(device)
+    return tokens, torch.arange(width, device=device) < ends
+
+
 def last(tokens: torch.Tensor) -> torch.Tensor:
     """True in the last column only, of the shape of `tokens`."""
     return (torch.arange(tokens.shape[1], device=tokens.device) == tokens.shape[1] - 1).expand_as(tokens)
@@ -335,9 +343,9 @@ def pays(lm: transformers.PreTrainedModel, rows: int) -> bool:
         return False
     if torch.float32 not in _ways(lm):
         # What reads rows rightly in float64 does so in float32, if there it has numbers; `drift` tells if not.
-        _ways(lm)[torch.float32] = way(lm)
+        found = way(lm)
         with computing_in(lm, torch.float32):
-            _ways(lm)[torch.float32] = way(lm) if computes(lm) else SINGLY
+            _ways(lm)[torch.float32] = found if computes(lm) else SINGLY
     return _ways(lm)[torch.float32] != SINGLY
 
 
@@ -616,11 +624,9 @@ def _batch_agrees(
 ) -> bool:
     device = input_device(lm)
     own = [row[start.length :] for row in rows]
-    width = max(map(len, own))
     # Padded on the right, as choices are read.
     reading = Reading(lm, start, len(own))
-    tokens = torch.tensor([row + [0] * (width - len(row)) for row in own]).to(device)
-    real = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in own]).to(device)
+    tokens, real = padded(lm, own)
     states = reading.read_states(tokens, real, real).split(list(map(len, own)))
     if not all(_is_same(lm, got, true[start.length :]) for got, true in zip(states, truth, strict=True)):
         return False

@@ -26,12 +26,9 @@ _SCORES = 2**27  # attention scores of a layer that may be held; where there wou
 
 def surprisals(lm: transformers.PreTrainedModel, rows: list[Row]) -> torch.Tensor:
     """What each token that counts costs, in nats, float32 (n,): row after row. A row's first token never counts."""
-    width, device = max(len(tokens) for tokens, _ in rows), engine.input_device(lm)
-    tokens = torch.tensor([tokens + [0] * (width - len(tokens)) for tokens, _ in rows], device=device)
-    places = torch.arange(width, device=device)
-    ends = torch.tensor([len(tokens) for tokens, _ in rows], device=device)[:, None]
-    firsts = torch.tensor([max(1, first) for _, first in rows], device=device)[:, None]
-    real, counts = places < ends, (firsts <= places) & (places < ends)
+    tokens, real = engine.padded(lm, [tokens for tokens, _ in rows])
+    firsts = torch.tensor([[max(1, first)] for _, first in rows], device=real.device)
+    counts = real & (firsts <= torch.arange(real.shape[1], device=real.device))
     # What stands behind a causal model's tokens changes nothing, and the fastest ways of attention know no mask.
     inputs = {} if bool(real.all()) or engine.is_causal(lm) else {"attention_mask": real.long()}
     hidden = heads.states(lm, tokens, counts.roll(-1, 1), use_cache=False, **inputs)

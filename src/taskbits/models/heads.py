@@ -16,11 +16,6 @@ _SAME = 1e-3  # most by which logits may differ, over the largest
 _TRIAL = 7  # tokens
 
 
-def logits(lm: transformers.PreTrainedModel, tokens: torch.Tensor, at: torch.Tensor, **inputs) -> torch.Tensor:
-    """Logits (n, vocabulary) of the n places of `tokens` (rows, length) for which `at`, of the same shape, is true."""
-    return of_states(lm, states(lm, tokens, at, **inputs))
-
-
 def states(lm: transformers.PreTrainedModel, tokens: torch.Tensor, at: torch.Tensor, **inputs) -> torch.Tensor:
     """What `of_states` makes logits of, for these places: hidden states (n, width) or, of some models, the logits."""
     rows, places = at.nonzero(as_tuple=True)

@@ -210,11 +210,9 @@ def _parted(batch: list[int], sizes: list[int], limit: int) -> list[list[int]]:
 
 def _read(model: Model, start: engine.Start, rows: list[list[int]], counts: list[int]) -> torch.Tensor:
     """Logits (k, vocabulary) of the last `counts` tokens of each row, row after row, behind the start."""
-    width, device = max(map(len, rows)), engine.input_device(model.lm)
-    tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows]).to(device)
-    places, ends = torch.arange(width, device=device), torch.tensor([[len(row)] for row in rows], device=device)
-    real = places < ends
-    at = real & (places >= ends - torch.tensor(counts, device=device)[:, None])
+    tokens, real = engine.padded(model.lm, rows)
+    behind = real.flip(1).cumsum(1).flip(1)  # how many tokens a row has from each one on
+    at = real & (behind <= torch.tensor(counts, device=real.device)[:, None])
     return engine.Reading(model.lm, start, len(rows)).read(tokens, real, at)
 
 

@@ -251,7 +251,7 @@ def _is_safe(chances: np.ndarray, tokens: list[int]) -> bool:
 def _logs(logits: torch.Tensor, tokens: list[int]) -> np.ndarray:
     """Base-2 logarithms of the tokens' probabilities under the rows of logits."""
     found = [
-        part.double().log_softmax(1)[torch.arange(len(some)), some].double().cpu().numpy()
+        part.double().log_softmax(1)[torch.arange(len(some)), some].cpu().numpy()
         for part, some in _chunks(logits, tokens)
     ]
     return np.concatenate(found) / math.log(2)
