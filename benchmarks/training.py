@@ -128,7 +128,7 @@ def one(case: str, way: str, options) -> dict:
     count = model.lm.num_parameters()
     names, _ = attention(model)
     rows, targets = task.splits["train"], task.targets("train")
-    total = 16 if case == "billion" else min(options.rows, len(rows))
+    total = min(16 if case == "billion" else options.rows, options.rows, len(rows))
     if case == "billion":
         rows, targets = rows[:total], targets[:total]
     examples = example_rows(model, task.frame, list(zip(rows, targets, strict=True))[:total], ends=True)

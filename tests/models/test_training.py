@@ -7,7 +7,7 @@ import torch
 from test_kinds import kinds
 
 from taskbits.fitting.training import batches, gradients
-from taskbits.models import engine, forward, heads, memory
+from taskbits.models import devices, engine, forward, heads, memory, products
 from taskbits.models.model import load_model
 from taskbits.models.update import Update, beside
 from taskbits.tasks.load import load_task
@@ -125,6 +125,34 @@ def test_what_is_quick_is_undone_to_the_last_bit(model_folder, gains, monkeypatc
         assert all(buffer.dtype != torch.bfloat16 for buffer in model.lm.buffers())
     assert all(torch.equal(a, b) for a, b in zip(model.lm.parameters(), before, strict=True))
     assert all(weight.requires_grad for weight in model.lm.parameters())
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "gemma3_text"])
+def test_products_that_are_converted_are_those_of_bfloat16(kind, monkeypatch):
+    lm = built(kind).bfloat16()
+    weights = [lm.get_input_embeddings().weight, next(w for name, w in lm.named_parameters() if "layers.0" in name)]
+
+    def costs() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        found = forward.surprisals(lm, ROWS)
+        return found.detach(), list(torch.autograd.grad(found.sum(), weights))
+
+    wanted, gradients_ = costs()
+    monkeypatch.setattr(devices, "gains_by_bfloat16", lambda device, width: False)
+    ran = []
+    monkeypatch.setattr(
+        products._Product, "apply", lambda *given, real=products._Product.apply: ran.append(1) or real(*given)
+    )
+    with products.converted(lm):
+        found, got = costs()
+    assert len(ran) > 5
+    assert torch.allclose(found, wanted, atol=0.05)
+    for a, b in zip(got, gradients_, strict=True):
+        assert (a - b).norm() < 0.05 * b.norm()
+    ran.clear()
+    assert torch.equal(costs()[0], wanted) and not ran  # and nothing of it is left
+    monkeypatch.setattr(devices, "gains_by_bfloat16", lambda device, width: True)
+    with products.converted(lm):
+        assert torch.equal(costs()[0], wanted) and not ran
 
 
 def test_only_what_is_named_is_kept_and_once(model):

@@ -27,7 +27,7 @@ import transformers
 
 from taskbits.display import quiet
 from taskbits.errors import UserError
-from taskbits.models import devices, engine, fingerprints
+from taskbits.models import devices, engine, fingerprints, products
 from taskbits.models.gguf_once import read_once
 from taskbits.shipped import resolve
 from taskbits.tasks.frame import Frame
@@ -306,7 +306,8 @@ class Model:
         for parameter in trains:
             parameter.requires_grad_(False)
         try:
-            with engine.computing_in(self.lm, torch.float32 if writes else self._quickest):
+            dtype = torch.float32 if writes else self._quickest
+            with engine.computing_in(self.lm, dtype), products.converted(self.lm):
                 yield
         finally:
             for parameter in trains:
