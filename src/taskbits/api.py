@@ -146,8 +146,8 @@ def open_study(folder: Path | str, trust: bool = False) -> Study:
 
 
 def measure(
-    model: "str | tuple | Model",
-    task: "str | dict | Task",
+    model: "str | Path | tuple | Model",
+    task: "str | Path | dict | Task",
     out: Path | str,
     *,
     methods: Iterable[str] | None = None,
@@ -224,8 +224,8 @@ def work(storage: str, study: str | None = None, budget: float | str | None = No
 
 def score(
     program: Program | Path | str,
-    model: "str | tuple | Model",
-    task: "str | dict | Task",
+    model: "str | Path | tuple | Model",
+    task: "str | Path | dict | Task",
     split: str = "test",
     limit: float | str = LIMIT,
 ) -> Scored:

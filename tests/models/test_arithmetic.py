@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,7 +27,10 @@ TEXTS = ["1 2 3 4", "the house is red", "a", "Say in Velan: this fox draws\n tid
 def test_a_study_in_it_confirms_and_verifies(model_folder, tmp_path, dtype):
     task = write_task(tmp_path / "task")
     methods = ["zero-shot", "lora", "subset", "seeded"]
-    study = taskbits.measure(model_folder, task, tmp_path / "s", methods=methods, budget=20, dtype=dtype)
+    where = Path(model_folder), Path(task), tmp_path / "s"
+    study = taskbits.measure(*where, methods=methods, budget=20, dtype=dtype)
+    with pytest.raises(UserError, match=f"another dtype \\('{dtype}', not the usual\\)"):
+        taskbits.measure(*where, methods=methods)
     assert study.info["dtype"] == dtype and all(m.unconfirmed is None for m in study.measurements())
     for m in study.frontier():
         content = study.path(m).read_bytes()

@@ -308,6 +308,7 @@ def export(
     state: StateOption = "given",
     seed: SeedOption = 0,
     revision: RevisionOption = None,
+    device_map: DeviceMapOption = None,
     limit: LimitOption = _LIMIT,
 ) -> None:
     """Write a program as one standalone Python file, or an adapter as a PEFT folder."""
@@ -315,7 +316,7 @@ def export(
         raise UserError("name either --standalone FILE or --peft DIR")
     loaded, allowed = taskbits.load_program(program), seconds(limit, "limit")
     if model:
-        base = taskbits.load_model(model, state, seed, revision, loaded.dtype)
+        base = taskbits.load_model(model, state, seed, revision, loaded.dtype, device_map)
     else:
         base = taskbits.open_study(program.resolve().parent.parent).load_model()
     if peft:
@@ -336,9 +337,11 @@ def save_model(
     state: StateOption = "given",
     seed: SeedOption = 0,
     revision: RevisionOption = None,
+    dtype: DtypeOption = "auto",
+    device_map: DeviceMapOption = None,
 ) -> None:
     """Write a model (from GGUF, at random, lab:NAME) as a Hugging Face folder: the M of a standalone program."""
-    taskbits.load_model(model, state, seed, revision).save(folder)
+    taskbits.load_model(model, state, seed, revision, dtype, device_map).save(folder)
     print(folder)
 
 

@@ -355,7 +355,7 @@ class Model:
 @quiet()
 @read_once()
 def load_model(
-    spec: str | tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase],
+    spec: str | Path | tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase],
     state: str = "given",
     seed: int = 0,
     revision: str | None = None,
@@ -386,6 +386,7 @@ def load_model(
         return _copied(*spec, dtype)
     if state not in STATES:
         raise UserError(f"unknown state {state!r}: use {' or '.join(STATES)}")
+    spec = str(spec)
     location = resolve(spec, "models")
     path = Path(location)
     if revision and path.exists():

@@ -25,8 +25,8 @@ from taskbits.times import seconds
 
 
 def measure(
-    model: str | tuple | Model,
-    task: str | dict | Task,
+    model: str | Path | tuple | Model,
+    task: str | Path | dict | Task,
     out: str,
     *,
     methods: Iterable[str] | None = None,
@@ -62,14 +62,14 @@ def measure(
     loaded_task = task if isinstance(task, Task) else load_task(task, rows, data, chat)
     if not loaded_task.origin["task"]:  # it was given as a dict
         loaded_task = write_task(loaded_task, Path(out, "task"))
-    named = model if isinstance(model, str) else "the model"
+    named = model if isinstance(model, str | Path) else "the model"
     with status(f"loading {named}"):
         loaded = model if isinstance(model, Model) else load_model(model, state, seed, revision, dtype, device_map)
         loaded = _on_disk(loaded, Path(out)) if loaded.given else loaded
         seed = loaded.seed if loaded.state == "random" else seed  # a study has one
         loaded.framed(loaded_task.frame)  # says at once if there is no chat template
         now, former = (known.hex() for known in loaded.fingerprints)
-        asked = state if isinstance(model, str) else loaded.state
+        asked = loaded.state if isinstance(model, Model) else state
         info = _info(loaded, asked, loaded_task, seed, storage, files)
         # A study of a version that did not record the arithmetic; were it another, so would be the fingerprint.
         unsaid = {"dtype": None, "name": info["name"].removesuffix(f" {info['dtype']}")}

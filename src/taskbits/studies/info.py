@@ -51,5 +51,6 @@ def differing(kept: dict, wanted: dict, former: dict | None) -> str | None:
     for name, value in wanted.items():
         if kept.get(name) not in (value, (former or {}).get(name, value)):
             why = f": {OTHER_TASK}" if name == "task_fingerprint" else ""
-            return f"{name} ({kept.get(name)!r}, not {value!r}{why})"
+            found, asked = ("the usual" if text is None else repr(text) for text in (kept.get(name), value))
+            return f"{name} ({found}, not {asked}{why})"
     return None

@@ -16,7 +16,11 @@ from taskbits.tasks.task import Task
 
 
 def load_task(
-    spec: str | dict, rows: int | None = None, data: str | None = None, chat: bool | None = None, code: bool = True
+    spec: str | Path | dict,
+    rows: int | None = None,
+    data: str | None = None,
+    chat: bool | None = None,
+    code: bool = True,
 ) -> Task:
     """Load the task from a YAML file, a folder with task.yaml, or by its name (`lab:math`, `gsm8k`, `lm-eval:piqa`).
 
@@ -38,6 +42,7 @@ def load_task(
     that can't be imported or may not run.
     """
     source = ""
+    spec = str(spec) if isinstance(spec, Path) else spec
     if isinstance(spec, dict):
         settings, splits, judge, source = _read_given(spec)
         where, spec = settings["name"], ""
