@@ -28,7 +28,7 @@ from taskbits.errors import UserError
 from taskbits.models import memory
 from taskbits.models.model import Model, load_model
 from taskbits.programs import coding, decode, export, runners
-from taskbits.programs.program import Program
+from taskbits.programs.program import Part, Program
 from taskbits.programs.texts import encode_examples, encode_text
 from taskbits.tasks.frame import Frame
 from taskbits.testing import write_model
@@ -137,7 +137,7 @@ def programs(model: Model) -> list[Program]:
     ]
     names = ("zero-shot", "norms", "of-a-stranger")
     return [
-        Program(names[number % 3], model.fingerprint, frames[number % 3], runner, settings, payload)
+        Program(names[number % 3], model.fingerprint, frames[number % 3], (Part(runner, settings, payload),))
         for number, (runner, settings, payload) in enumerate(made)
     ]
 
@@ -286,8 +286,10 @@ def fuzz(model: Model, containers: int, decodes: int, seed: int = 0) -> dict:
         if program is None or decoding.tried * containers > number * decodes:
             continue
         # For this model, and with whatever it decodes to.
-        program = replace(program, fingerprint=model.fingerprint, checksum=None)
-        about = f"container {number}, {program.runner}, {str(program.settings)[:300]}"
+        parts = tuple(replace(part, checksum=None) for part in program.parts)
+        program = replace(program, fingerprint=model.fingerprint, parts=parts)
+        said = "; ".join(f"{part.runner} {str(part.settings)[:300]}" for part in program.parts)
+        about = f"container {number}, {said}"
         if decoding.tried % EXPORTED == 0:
             exporting.attempt(lambda program=program: export.standalone(program, model.dtype), about)
         with model.preserved():
@@ -309,7 +311,8 @@ def fuzz(model: Model, containers: int, decodes: int, seed: int = 0) -> dict:
 
 def _read(content: bytes) -> Program:
     program = Program.from_bytes(content)
-    runners.stages(program.runner, program.settings)
+    for part in program.parts:
+        runners.stages(part.runner, part.settings)
     return program
 
 

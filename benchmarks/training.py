@@ -174,14 +174,14 @@ def held(way: str, options) -> dict:
     """The memory of scoring a prompt, or of decoding a program that trains all weights."""
     from taskbits.models import memory
     from taskbits.models.model import load_model
-    from taskbits.programs.program import Program
+    from taskbits.programs.program import Part, Program
     from taskbits.tasks.frame import Frame
 
     model = load_model(options.model, dtype=options.dtype)
     frame = Frame("{text}", max_new_tokens=4)
     lesson = {"text": "1 2 3 4 5\n\n6 7 8 9", "between": "\n\n", "ending": "", "epochs": 1, "rate": 1e-3}
     runner, settings = ("plain", {}) if way == "zero-shot" else ("literal+train", {**lesson, "optimizer": way})
-    program = Program("subset", model.fingerprint, frame, runner, settings, dtype=model.said_dtype)
+    program = Program("subset", model.fingerprint, frame, (Part(runner, settings),), model.said_dtype)
     begun = time.perf_counter()
     program.run(model, [{"text": f"{n} and {n + 1} and"} for n in range(8)])
     count = model.lm.num_parameters()

@@ -198,7 +198,9 @@ def test_truncated_or_altered_programs(refused, program, model_folder):
 )
 def test_hostile_settings_with_a_good_checksum(refused, program, model_folder, settings, tmp_path):
     loaded = Program.from_bytes(program.read_bytes())
-    program.write_bytes(replace(loaded, settings={**loaded.settings, **settings}).to_bytes())
+    [part] = loaded.parts
+    part = replace(part, settings={**part.settings, **settings})
+    program.write_bytes(replace(loaded, parts=(part,)).to_bytes())
     (tmp_path / "in.jsonl").write_text('{"question": "?"}\n')
     assert "program" in refused("run", program, "--model", model_folder, "--input", tmp_path / "in.jsonl")
 

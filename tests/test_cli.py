@@ -15,7 +15,7 @@ from test_report import study
 
 import taskbits
 from taskbits import cli
-from taskbits.programs.program import Program
+from taskbits.programs.program import Part, Program
 from taskbits.search import confirm
 from taskbits.tasks.frame import Frame
 
@@ -172,7 +172,7 @@ def test_version_and_completion(taskbits):
 def test_an_extra_that_is_missing_is_named_where_it_is_needed(missing, command, extra, tmp_path):
     made = study(tmp_path / "study", [(950, 0.5, "data", {})])
     program = tmp_path / "a.tbp"
-    program.write_bytes(Program("zero-shot", bytes(6), Frame("{x}"), "plain").to_bytes())
+    program.write_bytes(Program("zero-shot", bytes(6), Frame("{x}"), (Part("plain"),)).to_bytes())
     words = [{"STUDY": str(made.folder), "PROGRAM": str(program)}.get(word, word) for word in command]
     code = f"import sys; sys.modules[{missing!r}] = None; from taskbits.cli import main; main()"
     found = subprocess.run(

@@ -21,7 +21,7 @@ import pytest
 
 import taskbits
 from taskbits.methods import method
-from taskbits.programs import runners
+from taskbits.programs import decode, runners
 from taskbits.search.measure import measure
 from taskbits.shipped import resolve
 from taskbits.studies.measurement import FAMILIES, Measurement
@@ -142,7 +142,7 @@ class MethodSuite:
         program = taskbits.load_program(measured.path(found.program))
         before = {name: weight.detach().clone() for name, weight in model.lm.named_parameters()}
         with program.applied(model):
-            said = set(runners.changed(model, program.runner, program.settings))
+            said = decode.changed(model, program)
             after = {name: weight for name, weight in model.lm.named_parameters() if name in before}
             assert {name for name, weight in after.items() if not (weight == before[name]).all()} <= said
         assert all((weight == before[name]).all() for name, weight in model.lm.named_parameters())

@@ -112,10 +112,11 @@ def test_a_bias_is_taken_away_again(model, task):
 )
 def test_hostile_settings_are_refused(model, programs, name, change):
     program = programs(name)
-    if not set(change) <= set(program.settings):
+    [part] = program.parts
+    if not set(change) <= set(part.settings):
         pytest.skip("a setting of other methods")
     with pytest.raises(UserError, match="not valid|can't be decoded"), model.preserved():
-        decode.adapt(model, replace(program, settings={**program.settings, **change}))
+        decode.adapt(model, replace(program, parts=(replace(part, settings={**part.settings, **change}),)))
 
 
 @pytest.fixture(scope="module")

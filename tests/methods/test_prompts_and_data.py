@@ -131,7 +131,7 @@ def test_chosen_demonstrations_beat_drawn_ones(pretrained, velan):
 
 def test_a_byte_that_costs_more_than_any_score_leaves_no_prompt(model, task):
     found = find("prompt-search", model, task, {"price": 2.0, "tries": 20})
-    assert found.program.runner == "plain" and found.program.payload == b""
+    assert found.program.parts[0].runner == "plain" and found.program.payload == b""
 
 
 def test_prompt_search_finds_a_short_text_that_helps(pretrained, velan):
@@ -145,7 +145,7 @@ def test_a_seed_is_the_best_of_its_tries_and_samples_the_same_text_again(pretrai
     few, many = (find("seeded-prompt", pretrained, velan, {"tokens": 8, "tries": n}) for n in (2, 12))
     anew = replace(judged, rows=judged.held)
     assert anew.worth(many.content["text"]) > max(0.3, anew.worth(few.content["text"]) - 0.2)
-    assert many.program.payload == b"" and many.program.settings["seed"] < 12
+    assert many.program.payload == b"" and many.program.parts[0].settings["seed"] < 12
     with pretrained.preserved():
         assert decode.adapt(pretrained, many.program) == many.content["text"]
 
@@ -153,7 +153,7 @@ def test_a_seed_is_the_best_of_its_tries_and_samples_the_same_text_again(pretrai
 def test_chosen_examples_are_trained_on_by_the_decoder(pretrained, velan, monkeypatch):
     shorten_lessons(monkeypatch)
     found = find("subset", pretrained, velan, {"n": 2, "tries": 4})
-    assert found.program.runner.endswith("+train") and len(found.content["examples"]) == 2
+    assert found.program.parts[0].runner.endswith("+train") and len(found.content["examples"]) == 2
     texts = ["".join(piece for piece, _ in example).strip() for example in found.content["examples"]]
     assert set(texts) <= set(velan.examples("train"))
     with pretrained.preserved():
@@ -169,10 +169,10 @@ def test_a_model_trains_on_what_it_agrees_on(pretrained, velan, monkeypatch):
     monkeypatch.setattr(self_train, "_CHOSEN_FROM", 2)
     found = find("self-train", pretrained, velan, {"n": 1, "rounds": 1, "number": 6})
     made = found.content["made by the model"]
-    assert found.program.checksum is not None
+    assert found.program.parts[0].checksum is not None
     assert made and all(re.fullmatch(pattern(velan.frame.prompt, velan.frame), row) for row in made)
     with pretrained.preserved():
-        assert decode.results(pretrained, found.program)[-1] == ("", made)
+        assert decode.results(pretrained, found.program.parts[0])[-1] == ("", made)
 
 
 @pytest.mark.parametrize(

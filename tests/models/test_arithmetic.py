@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from taskbits.fitting.fitted import fitted
 from taskbits.models import fingerprints
 from taskbits.models.model import load_model
 from taskbits.programs import decode
-from taskbits.programs.program import Program
+from taskbits.programs.program import Part, Program
 from taskbits.programs.texts import decodes, encode_examples, encode_text
 from taskbits.tasks.frame import Frame
 from taskbits.tasks.load import load_task
@@ -55,7 +56,7 @@ def test_what_is_said_of_it(model_folder, tmp_path):
     with pytest.raises(UserError, match="unknown dtype 'half'"):
         load_model(model_folder, dtype="half")
     assert b"bfloat16" in program.to_bytes()
-    assert b'"dtype"' not in Program("zero-shot", b"123456", Frame("x"), "plain").to_bytes()
+    assert b'"dtype"' not in Program("zero-shot", b"123456", Frame("x"), (Part("plain"),)).to_bytes()
 
 
 def test_auto_takes_the_checkpoints_own_where_float64_is_slow_or_large(model_folder, tmp_path, monkeypatch):
@@ -98,7 +99,8 @@ def pretrained_in():
 def test_a_decoder_trains_with_what_it_says_and_only_that(model, task_folder, optimizer, target):
     text = "\n\n".join(load_task(str(task_folder)).examples("train")[:3])
     lesson = {"between": "\n\n", "ending": "", "epochs": 2, "rate": 1e-2, "optimizer": optimizer, "target": target}
-    program = Program("subset", model.fingerprint, Frame("{question}"), "literal+train", {"text": text, **lesson})
+    part = Part("literal+train", {"text": text, **lesson})
+    program = Program("subset", model.fingerprint, Frame("{question}"), (part,))
     before = {name: weight.detach().clone() for name, weight in model.lm.named_parameters()}
     with decode.adapted(model, program):
         changed = {n for n, weight in model.lm.named_parameters() if not torch.equal(weight, before[n])}
@@ -107,16 +109,13 @@ def test_a_decoder_trains_with_what_it_says_and_only_that(model, task_folder, op
     for wrong in ({"optimizer": "LBFGS"}, {"target": "nowhere"}):
         with (
             pytest.raises(UserError, match="not valid"),
-            decode.adapted(
-                model,
-                Program("subset", model.fingerprint, Frame("x"), "literal+train", {"text": text, **lesson, **wrong}),
-            ),
+            decode.adapted(model, replace(program, parts=(replace(part, settings={**part.settings, **wrong}),))),
         ):
             pass
 
 
 def test_a_prompt_changes_nothing_and_keeps_no_copy(model, monkeypatch):
-    program = Program("few-shot", model.fingerprint, Frame("{question}"), "literal", {"text": "Look: "})
+    program = Program("few-shot", model.fingerprint, Frame("{question}"), (Part("literal", {"text": "Look: "}),))
     with decode.adapted(model, program) as prefix:
         assert prefix == "Look: " and model._copies == [{}]
         shown = decode.digest(model, program, prefix)

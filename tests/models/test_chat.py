@@ -19,7 +19,7 @@ from taskbits.methods import method, self_train
 from taskbits.models.model import Model, load_model
 from taskbits.models.predict import asked, predict
 from taskbits.programs.export import standalone
-from taskbits.programs.program import Program
+from taskbits.programs.program import Part, Program
 from taskbits.tasks import template
 from taskbits.tasks.frame import Frame
 from taskbits.tasks.load import load_task
@@ -87,7 +87,7 @@ def test_the_file_reads_the_tokens_that_scoring_read(
     model = make(tmp_path / "m", chat_template, begins)
     task = load_task(write_task(tmp_path / "task", chat=settings or True, max_new_tokens=3, choices=None))
     frame = model.framed(Frame(task.frame.prompt, (), 3, choices, "likelihood", True, task.frame.system))
-    program = Program("zero-shot", model.fingerprint, frame, "literal", {"text": "Look: "})
+    program = Program("zero-shot", model.fingerprint, frame, (Part("literal", {"text": "Look: "}),))
     assert Program.from_bytes(program.to_bytes()) == program
     written, seen = run_alone(program, model, tmp_path, monkeypatch, capsys)
     assert written == predict(model, frame, ROWS, "Look: ") == program.run(model, ROWS)
@@ -196,7 +196,7 @@ def test_a_brace_in_the_chat_template_is_no_field(tmp_path, monkeypatch, begins)
     assert taught(model, task, task.examples("train")[:1]) == [template.fill(form, row) + " 1"]
     if not begins:
         program = self_train.fit(model, task, {"n": 1, "rounds": 1, "number": 2}, 0, nothing).program
-        assert program.settings["stem"] == "<|end|>{role: user} <user>Q:"
+        assert program.parts[0].settings["stem"] == "<|end|>{role: user} <user>Q:"
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_bad_settings_of_a_chat_are_named(tmp_path, chat, message):
 @pytest.mark.parametrize("around", ['["a"]', '["a","b","c"]', '[1,"b"]', '"ab"'])
 def test_hostile_texts_around_are_refused(around):
     frame = Frame("{x}", chat=True, around=("<u>", "<a>"))
-    good = Program("zero-shot", b"abcdef", frame, "plain").to_bytes()
+    good = Program("zero-shot", b"abcdef", frame, (Part("plain"),)).to_bytes()
     assert Program.from_bytes(good).frame == frame
     head = f'{{"prompt":"{{x}}","chat":true,"around":{around},"runner":"plain"}}'.encode()
     content = b"tbp\x01\x00abcdef\x01" + bytes([len(head)]) + head

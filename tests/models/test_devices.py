@@ -18,7 +18,7 @@ from taskbits.models.devices import repeatable
 from taskbits.models.model import load_model
 from taskbits.programs import decode
 from taskbits.programs.export import standalone
-from taskbits.programs.program import Program
+from taskbits.programs.program import Part, Program
 from taskbits.programs.runners import prequential
 from taskbits.search.scoring import score
 from taskbits.tasks.frame import Frame
@@ -93,14 +93,14 @@ def test_what_a_program_decodes_to_is_asked_to_repeat(monkeypatch, model, tasks)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(prequential, "adapt", functools.wraps(adapt)(watched))
     with model.preserved():
-        decode.results(model, Program.from_bytes(content))
+        decode.results(model, Program.from_bytes(content).parts[0])
     assert asked == [True]
 
 
 @pytest.mark.parametrize("runner", ["plain", "sampled"])
 def test_standalone_files_in_float64_go_where_there_is_float64(monkeypatch, runner, tmp_path):
     settings = {"sampled": {"stem": "", "seed": 0, "count": 2}}.get(runner, {})
-    program = Program("zero-shot", b"", Frame("{n}"), runner, settings)
+    program = Program("zero-shot", b"", Frame("{n}"), (Part(runner, settings),))
     asked = []
     monkeypatch.setattr(transformers, "pipeline", lambda *_, **how: asked.append(how) or sys.exit())
     for number, (dtype, gpus) in enumerate([("float64", 0), ("float64", 1), ("float32", 0)]):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskbits.programs.export import standalone
-from taskbits.programs.program import Program
+from taskbits.programs.program import Part, Program
 from taskbits.tasks.frame import Frame
 
 headers = st.sampled_from([b"PK\1\2", b"PK\3\4", b"PK\5\6", b"PK\6\6"])
@@ -20,7 +20,8 @@ payloads = st.lists(headers | st.binary(max_size=50), max_size=6).map(b"".join)
 @settings(max_examples=30, deadline=None)
 @given(payload=payloads)
 def test_python_finds_the_code_behind_any_payload(tmp_path_factory, payload):
-    program = Program("few-shot", b"abcdef", Frame("{x}\n"), "coded", {"start": "", "count": 5, "heat": 1}, payload)
+    part = Part("coded", {"start": "", "count": 5, "heat": 1}, payload)
+    program = Program("few-shot", b"abcdef", Frame("{x}\n"), (part,))
     content = standalone(program, "float64")
     file = tmp_path_factory.mktemp("alone") / "alone.py"
     file.write_bytes(content)
@@ -35,7 +36,7 @@ INPUTS = ["caf\u00e9", "x"]
 
 @pytest.mark.parametrize("choices", [(), (" one", " two")])
 def test_blank_lines_change_nothing(choices, model, model_folder, tmp_path):
-    program = Program("zero-shot", model.fingerprint, Frame("Q: {question}\nA:", ("\n",), 4, choices), "plain")
+    program = Program("zero-shot", model.fingerprint, Frame("Q: {question}\nA:", ("\n",), 4, choices), (Part("plain"),))
     (tmp_path / "alone.py").write_bytes(standalone(program, model.dtype))
     plain, odd = tmp_path / "plain.jsonl", tmp_path / "odd.jsonl"
     plain.write_text("".join(json.dumps({"question": text}) + "\n" for text in INPUTS), encoding="utf-8")
@@ -75,7 +76,7 @@ LESSON = {"ending": "~", "epochs": 3, "rate": 0.25}
 
 def source(tmp_path, frame, text):
     file = tmp_path / "alone.py"
-    program = Program("few-shot", b"abcdef", frame, "literal+train", {**LESSON, "text": text, "between": text})
+    program = Program("few-shot", b"abcdef", frame, (Part("literal+train", {**LESSON, "text": text, "between": text}),))
     file.write_bytes(standalone(program, "float64"))
     zipimport._zip_directory_cache.clear()
     return ast.parse(zipimport.zipimporter(str(file)).get_source("__main__"))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from taskbits.errors import UserError
 from taskbits.methods.self_train import pattern
 from taskbits.programs import decode
-from taskbits.programs.program import Program
+from taskbits.programs.program import Part, Program
 from taskbits.programs.runners import plain, self_train
 from taskbits.tasks.frame import Frame
 from taskbits.tasks.load import load_task
@@ -28,14 +28,14 @@ frames = st.builds(Frame, texts.map(lambda text: text + "{question}"), some_text
 settings = st.dictionaries(
     st.text("abcdef", min_size=1), st.integers(-99, 99) | st.floats(0.0, 9.0) | texts, max_size=4
 )
+checksums = st.none() | st.integers(0, 2**32 - 1)
+parts = st.builds(Part, st.sampled_from(["low_rank", "plain"]), settings, st.binary(max_size=300), checksums)
 programs = st.builds(
     Program,
-    st.sampled_from(["zero-shot", "distilled", "a-method-of-others", "0"]),
+    st.sampled_from(["zero-shot", "distilled", "a-method-of-others", "0", "prompt-search+tiny"]),
     st.binary(min_size=6, max_size=6),
     frames,
-    st.just("low_rank"),
-    settings,
-    st.binary(max_size=300),
+    st.lists(parts, min_size=1, max_size=7).map(tuple),
 )
 # What is no number or text that a setting could be.
 NO_SETTINGS = ["NaN", "Infinity", "-Infinity", "1e400", "9" * 30, "9" * 5000, "true", "null", "[1]", "{}", r'"\ud800"']
@@ -175,7 +175,7 @@ NUMBERS = {"target": "mlp", "step": 0.1, "spread": 1.0, "bound": 3}
     ],
 )
 def test_settings_without_sense_are_refused(model, runner, settings, wrong):
-    program = Program("zero-shot", model.fingerprint, Frame("Q: {question}\nA:"), runner, settings)
+    program = Program("zero-shot", model.fingerprint, Frame("Q: {question}\nA:"), (Part(runner, settings),))
     with pytest.raises(UserError, match=wrong) as refused, model.preserved():
         decode.adapt(model, program)
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
@@ -190,7 +190,7 @@ def test_settings_without_sense_are_refused(model, runner, settings, wrong):
     ],
 )
 def test_decoding_ends_when_its_time_is_over(model, runner, settings):
-    program = Program("zero-shot", model.fingerprint, Frame("{question}"), runner, settings)
+    program = Program("zero-shot", model.fingerprint, Frame("{question}"), (Part(runner, settings),))
     begun = time.monotonic()
     with pytest.raises(UserError, match="takes more than 0.3 s"), model.preserved():
         decode.adapt(model, program, limit=0.3)
@@ -199,7 +199,8 @@ def test_decoding_ends_when_its_time_is_over(model, runner, settings):
 
 
 def test_a_limit_changes_nothing_of_what_is_decoded(model):
-    program = Program("zero-shot", model.fingerprint, Frame("{question}"), "literal+train", {**LESSON, "epochs": 4})
+    part = Part("literal+train", {**LESSON, "epochs": 4})
+    program = Program("zero-shot", model.fingerprint, Frame("{question}"), (part,))
     digests = []
     for limit in (None, 3600.0):
         with decode.adapted(model, program, limit) as prefix:
@@ -210,9 +211,8 @@ def test_a_limit_changes_nothing_of_what_is_decoded(model):
 def test_weights_that_are_no_numbers_are_refused(model):
     weights = dict(model.lm.named_parameters())
     count = sum(sum(weight.shape) for name, weight in weights.items() if "mlp" in name)
-    program = Program(
-        0, model.fingerprint, Frame("{question}"), "lora_fp16", {"target": "mlp", "rank": 1}, b"\0\x7c" * count
-    )
+    part = Part("lora_fp16", {"target": "mlp", "rank": 1}, b"\0\x7c" * count)
+    program = Program("lora-fp16", model.fingerprint, Frame("{question}"), (part,))
     with pytest.raises(UserError, match="no finite numbers"), model.preserved():
         decode.adapt(model, program)
 
@@ -220,7 +220,7 @@ def test_weights_that_are_no_numbers_are_refused(model):
 def test_a_panic_of_the_entropy_coder_is_an_error_like_others(model, monkeypatch):
     """It is no Exception; what the runners check keeps it from coming up otherwise."""
     monkeypatch.setattr(plain, "adapt", lambda pipe, data: constriction.stream.model.QuantizedLaplace(-1, 1, 0, 0.0))
-    program = Program("zero-shot", model.fingerprint, Frame("{question}"), "plain")
+    program = Program("zero-shot", model.fingerprint, Frame("{question}"), (Part("plain"),))
     with pytest.raises(UserError, match="can't be decoded"), model.preserved():
         decode.adapt(model, program)
 

@@ -131,7 +131,8 @@ def test_the_arithmetic_is_as_before_afterwards(model, task_folder):
     decode_alone(model, way)
     assert as_ever()
     program = fitted("few-shot", model, load_task(task_folder), way).program
-    broken = dataclasses.replace(program, checksum=program.checksum ^ 1)
+    [part] = program.parts
+    broken = dataclasses.replace(program, parts=(dataclasses.replace(part, checksum=part.checksum ^ 1),))
     with model.preserved(), pytest.raises(UserError):
         decode.adapt(model, broken)
     assert as_ever()
@@ -229,8 +230,9 @@ BEFORE = {
 def test_programs_made_before_decode_as_ever(kind):
     """To the same text and the same examples: the checksum tells."""
     model, program = load_model("lab:pretrained"), Program.from_bytes(bytes.fromhex(BEFORE[kind]))
-    decoded = decode.results(model, program)
-    assert decode.checksum(decoded) == program.checksum
+    [part] = program.parts
+    decoded = decode.results(model, part)
+    assert decode.checksum(decoded) == part.checksum
     text = "User: Ann has 96 pears, drops 3. How many pears does Ann have now?\nAssistant: 96 - 3 = 93. #### 93\n"
     assert decoded[0] == text or kind == "prequential"
 
@@ -280,7 +282,7 @@ def test_examples_come_back_as_the_model_learns_them(model, task_folder, tmp_pat
     for way in ways[:2]:
         program = fitted("subset", model, task, way).program
         with model.preserved():
-            [(prefix, batches)] = decode.results(model, program)
+            [(prefix, batches)] = decode.results(model, program.parts[0])
         rows = [[t for t in row if t != model.end] for batch in batches for row in batch]
         assert prefix == "" and sorted(map(model.tokenizer.decode, rows)) == sorted(examples)
         assert len(way.payload) <= 1.003 * way.ideal_bits / 8 + 2 or way.settings["heat"] != 1
@@ -293,7 +295,7 @@ def test_examples_with_the_end_token_are_refused(model):
 
 def test_text_without_a_model_s_numbers_has_no_checksum(model, task_folder):
     found = fitted("few-shot", model, load_task(task_folder), texts.encode_text(model, "A:")[0])
-    assert found.program.checksum is None
+    assert found.program.parts[0].checksum is None
 
 
 def test_choices_take_coded_texts_too(model_folder, tmp_path):

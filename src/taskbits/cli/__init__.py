@@ -322,6 +322,8 @@ def export(
     if peft:
         kind = loaded.write_peft(base, peft, allowed)
         print(f"{peft}: {'a PEFT adapter' if kind == 'adapter' else 'the patched model, which no LoRA can hold'}")
+        if (peft / "prefix.txt").exists():
+            print(f"{peft / 'prefix.txt'}: the text that goes before each prompt")
         return
     try:
         size = standalone.write_bytes(loaded.standalone(base))

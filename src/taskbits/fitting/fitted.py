@@ -8,7 +8,7 @@ from taskbits.models.model import Model
 from taskbits.programs import decode
 from taskbits.programs.coding import Coded
 from taskbits.programs.export import standalone
-from taskbits.programs.program import Program
+from taskbits.programs.program import Part, Program
 from taskbits.programs.texts import decodes
 from taskbits.tasks.task import Task
 
@@ -31,9 +31,8 @@ def fitted(name: str, model: Model, task: Task, *ways: Coded, then: str = "", **
     for coded in ways:
         decoded = None if coded.decoded is None else decode.checksum([*coded.decoded, *([""] if then else [])])
         runner, all_settings = f"{coded.runner}+{then}" if then else coded.runner, {**coded.settings, **settings}
-        program = Program(
-            name, model.fingerprint, frame, runner, all_settings, coded.payload, decoded, model.said_dtype
-        )
+        part = Part(runner, all_settings, coded.payload, decoded)
+        program = Program(name, model.fingerprint, frame, (part,), model.said_dtype)
         programs.append((len(standalone(program, model.dtype)), program, coded))
     # A text that is coded under the model is worth its decoding only if it is the shortest.
     for _, program, coded in sorted(programs, key=lambda found: found[0]):

@@ -14,7 +14,7 @@ from taskbits.fitting.kept import kept
 from taskbits.models.model import Model
 from taskbits.models.predict import asked, likelihoods
 from taskbits.programs.export import rough_size
-from taskbits.programs.program import Program
+from taskbits.programs.program import Part, Program
 from taskbits.programs.runners import train
 from taskbits.programs.texts import ideal_bits
 from taskbits.tasks.task import Task
@@ -77,13 +77,13 @@ class Judge:
 
     @cached_property
     def _plain(self) -> int:
-        return rough_size(Program("zero-shot", b"", self.task.frame, "plain"), self.model.dtype)
+        return rough_size(Program("zero-shot", b"", self.task.frame, (Part("plain"),)), self.model.dtype)
 
     def _rough_size(self, runner: str, **settings) -> int:
         """Of a file with this runner, and the training behind it if there is a lesson."""
         then = self.lesson.settings if self.lesson else {}
-        program = Program("zero-shot", b"", self.task.frame, runner + "+train" * bool(then), {**settings, **then})
-        return rough_size(program, self.model.dtype)
+        part = Part(runner + "+train" * bool(then), {**settings, **then})
+        return rough_size(Program("zero-shot", b"", self.task.frame, (part,)), self.model.dtype)
 
     def gain(self, text: str, price: float) -> float:
         """Worth minus what the text's bytes cost at `price` a byte; -1 for a text that can't be used."""

@@ -45,9 +45,10 @@ def fit(model, task, settings, seed, progress):
     }
     ways = encode_text(model, text)
     found = fitted("self-train", model, task, *ways, then="train+self_train", **loop, **judged.lesson.settings)
+    [part] = found.program.parts
     with model.preserved():
-        decoded = decode.results(model, found.program)
-    program = replace(found.program, checksum=decode.checksum(decoded))
+        decoded = decode.results(model, part)
+    program = replace(found.program, parts=(replace(part, checksum=decode.checksum(decoded)),))
     return replace(found, program=program, content={**found.content, "made by the model": decoded[-1][1]})
 
 

@@ -21,6 +21,7 @@ Row = tuple[list[int], int]
 _LOGITS = 2**25  # that are held at a time
 _GAIN = 0.7  # of the time of the fused attention that another must take at most
 _LEFT = 40  # numbers that a layer leaves for the backward pass, for each of a token's in its hidden state
+_ENOUGH = 2**30  # bytes that a part leaves, from where on a CPU does not gain by larger ones
 _SCORES = 2**27  # attention scores of a layer that may be held; where there would be more, the fused attention is taken
 
 
@@ -51,10 +52,13 @@ def _costs(lm: transformers.PreTrainedModel, hidden: torch.Tensor, wanted: torch
 
 def parts(lm: transformers.PreTrainedModel, rows: list[Row]) -> list[list[Row]]:
     """The rows, longest first, in parts of which each fits in half of the free memory with all that it leaves for the
-    backward pass; a single row may not."""
+    backward pass, on a CPU in `_ENOUGH` of it; a single row may not."""
     ordered = sorted(rows, key=lambda row: -len(row[0]))
     found: list[list[Row]] = []
-    budget = memory.available(engine.input_device(lm)) / 2
+    device = engine.input_device(lm)
+    budget = memory.available(device) / 2
+    if device.type == "cpu":
+        budget = min(budget, _ENOUGH)
     while ordered:
         one = _left_by(lm, ordered[0])
         count = max(1, int(budget / one))

@@ -15,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 from taskbits.errors import UserError
 from taskbits.models.devices import repeatable
 from taskbits.models.model import Model, weights_digest
-from taskbits.programs.program import Program
-from taskbits.programs.runners import adapter, changed, require, stages
+from taskbits.programs.program import Part, Program
+from taskbits.programs.runners import adapter, changed_by, require, stages
 
 
 def require_model(model: Model, program: Program) -> None:
@@ -38,28 +38,35 @@ def adapt(model: Model, program: Program, limit: float | None = None) -> str:
     the texts that it decodes to are not those that its maker wrote, or the time is over.
     """
     require_model(model, program)
-    decoded = results(model, program, limit)
-    if program.checksum is not None and checksum(decoded) != program.checksum:
-        raise UserError(
-            "the program decodes to another text here than where it was made: the model's numbers differ on this "
-            "machine or with these versions (its maker's are in the study's record); make the program anew here"
-        )
-    return _text(decoded[-1])
+    prefix = ""
+    with _Deadline(limit) if limit else nullcontext():
+        for part in program.parts:
+            decoded = results(model, part)
+            if part.checksum is not None and checksum(decoded) != part.checksum:
+                raise UserError(
+                    "the program decodes to another text here than where it was made: the model's numbers differ on "
+                    "this machine or with these versions (its maker's are in the study's record); make the program "
+                    "anew here"
+                )
+            prefix = _text(decoded[-1]) + prefix
+        finite = all(weight.isfinite().all() for _, weight in _touched(model, program))
+        require(finite, "what it makes of the weights are no finite numbers")
+    return prefix
 
 
-def results(model: Model, program: Program, limit: float | None = None) -> list:
-    """What each of the program's runners returns, the model changed in place. limit: seconds that it may take.
+def results(model: Model, part: Part) -> list:
+    """What each runner of a part returns, the model changed in place.
 
-    Raises UserError on senseless values, what comes of them included, or if the time is over.
+    Raises UserError on senseless values, what comes of them included.
     """
-    found = stages(program.runner, program.settings)
+    found = stages(part.runner, part.settings)
     word = found[0][0].WORD
-    short = -len(program.payload) % numpy.dtype(word or "u1").itemsize
+    short = -len(part.payload) % numpy.dtype(word or "u1").itemsize
     # A big-endian word may be cut off between bytes; whatever follows will do, in the standalone file the code.
     require(not short or word.startswith(">"), "the payload is not a whole number of words")
-    data = program.payload + bytes(short)
+    data = part.payload + bytes(short)
     decoded: list = []
-    with _Deadline(limit) if limit else nullcontext(), numpy.errstate(all="ignore"):
+    with numpy.errstate(all="ignore"):
         for module, settings in found:
             given = dict(settings)
             if decoded and "text" in inspect.signature(module.adapt).parameters:
@@ -77,8 +84,6 @@ def results(model: Model, program: Program, limit: float | None = None) -> list:
                     raise
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise UserError(f"the program's payload can't be decoded: {reason}") from error
-        finite = all(weight.isfinite().all() for _, weight in _touched(model, program))
-        require(finite, "what it makes of the weights are no finite numbers")
     return decoded
 
 
@@ -106,13 +111,18 @@ def adapted(model: Model, program: Program, limit: float | None = None) -> Itera
 
     Raises UserError as `adapt` does.
     """
-    with model.preserved(changed(model, program.runner, program.settings)):
+    with model.preserved(changed(model, program)):
         yield adapt(model, program, limit)
+
+
+def changed(model: Model, program: Program) -> set[str]:
+    """The names of the model's parameters that a program changes. Raises UserError as `stages` does."""
+    return {name for part in program.parts for name in changed_by(model, part.runner, part.settings)}
 
 
 def _touched(model: Model, program: Program) -> list[tuple[str, torch.nn.Parameter]]:
     """The parameters that a program has changed or added."""
-    names = {*changed(model, program.runner, program.settings)}
+    names = changed(model, program)
     return [(name, weight) for name, weight in model.lm.named_parameters() if name in names or name not in model.names]
 
 
@@ -121,7 +131,7 @@ def _text(result: str | tuple) -> str:
 
 
 def checksum(decoded: list) -> int:
-    """CRC-32 of what the runners of a program decoded."""
+    """CRC-32 of what the runners of a part decoded."""
     return zlib.crc32(json.dumps(decoded).encode())
 
 

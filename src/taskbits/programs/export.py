@@ -1,14 +1,16 @@
 """From a program to a file that runs without taskbits: the standalone file, whose size is the program's length.
 
-    payload | zip application: the bodies of the face's and the runner's functions, joined, minified and compressed
+    payloads | zip application: the bodies of the face's and the runners' functions, joined, minified and compressed
 
 The build is deterministic.
 """
 
+import ast
 import functools
 import json
 import struct
 import zlib
+from types import ModuleType
 
 import zopfli.zlib
 
@@ -21,29 +23,43 @@ from taskbits.tasks.frame import Frame
 
 def standalone(program: Program, dtype: str) -> bytes:
     """The content of the file that `python FILE --model M --input IN` runs. dtype: the model's arithmetic."""
-    return _build(program.runner, json.dumps(program.settings), program.payload, program.frame, dtype)
+    return _build(program.payload, json.dumps(_coded(program)), program.frame, dtype)
 
 
 def rough_size(program: Program, dtype: str) -> int:
     """About the size of the standalone file, a few bytes too large: for comparing many programs quickly."""
-    source = _source(program.runner, program.settings, program.frame, dtype)
+    source = _source(_coded(program), program.frame, dtype)
     return len(program.payload) + len(_application(zlib.compress(source, 9)[2:-4]))
 
 
+def _coded(program: Program) -> list[tuple[str, dict, int]]:
+    """What the code depends on: for each part its runners, their settings and where its payload begins."""
+    sizes = [len(part.payload) for part in program.parts]
+    return [(part.runner, part.settings, sum(sizes[:at])) for at, part in enumerate(program.parts)]
+
+
 @functools.lru_cache(maxsize=64)
-def _build(name: str, settings: str, payload: bytes, frame: Frame, dtype: str) -> bytes:
-    return payload + _application(_deflate(_source(name, json.loads(settings), frame, dtype)))
+def _build(payload: bytes, parts: str, frame: Frame, dtype: str) -> bytes:
+    return payload + _application(_deflate(_source(json.loads(parts), frame, dtype)))
 
 
-def _source(name: str, settings: dict, frame: Frame, dtype: str) -> bytes:
-    parts = stages(name, settings)
+def _source(parts: list[tuple[str, dict, int]], frame: Frame, dtype: str) -> bytes:
+    found = [(stages(runner, settings), offset) for runner, settings, offset in parts]
+    modules = [module for some, _ in found for module, _ in some]
     double = dtype == "float64"
-    draws = double and any(module in (sampled, self_train) for module, _ in parts)
-    constants = {"DTYPE": dtype, "DOUBLE": double, "DRAWS": draws, "WORD": parts[0][0].WORD}
-    statements = inline.body(face.load, constants)
-    for at, (module, constants) in enumerate(parts):
-        result = "prefix" if at == len(parts) - 1 else "text"
-        statements += inline.body(adapter(module, dtype), constants, result)
+    draws = double and any(module in (sampled, self_train) for module in modules)
+    statements = inline.body(face.load, {"DTYPE": dtype, "DOUBLE": double, "DRAWS": draws})
+    texts: list[str] = []
+    for at, (some, offset) in enumerate(found):
+        suffix = str(at or "")
+        statements += _part(some, offset, suffix, dtype)
+        last = statements[-1]
+        if isinstance(last, ast.Assign) and isinstance(last.value, ast.Constant) and last.value.value == "":
+            statements.pop()
+        else:
+            texts.insert(0, f"prefix{suffix}")
+    if texts != ["prefix"]:
+        statements += ast.parse(f"prefix = {' + '.join(texts) or repr('')}").body
     before, behind = frame.around or ("", "")
     statements += inline.body(
         face.choose if frame.choices else face.generate,
@@ -60,7 +76,18 @@ def _source(name: str, settings: dict, frame: Frame, dtype: str) -> bytes:
             "MAX_NEW_TOKENS": frame.max_new_tokens,
         },
     )
-    return inline.script([face, *(module for module, _ in parts)], statements)
+    return inline.script([face, *modules], statements)
+
+
+def _part(some: list[tuple[ModuleType, dict]], offset: int, suffix: str, dtype: str) -> list[ast.stmt]:
+    """The code of a part's runners, which leaves its text in `prefix` with the suffix."""
+    word = some[0][0].WORD
+    statements = inline.body(face.read, {"WORD": word, "OFFSET": offset}, suffix=suffix) if word else []
+    for at, (module, settings) in enumerate(some):
+        given = {name: ast.Name(name + suffix, ast.Load()) for name in ("data", "text")}
+        result = "prefix" if at == len(some) - 1 else "text"
+        statements += inline.body(adapter(module, dtype), {**given, **settings}, result + suffix, suffix)
+    return statements
 
 
 def _application(code: bytes) -> bytes:

@@ -5,6 +5,7 @@ for Python at large: a name is taken to mean the same thing in the whole script.
 """
 
 import ast
+import copy
 import inspect
 from collections import Counter
 from collections.abc import Callable
@@ -13,13 +14,16 @@ from types import ModuleType
 import python_minifier
 
 
-def body(function: Callable, constants: dict, result: str = "_") -> list[ast.stmt]:
+def body(function: Callable, constants: dict, result: str = "_", suffix: str = "") -> list[ast.stmt]:
     """The function's statements; its parameters that are in `constants` become literals, its return sets `result`.
 
-    Of a pair that it returns only the first counts. A value that is itself a syntax tree is put in as it is.
+    Of a pair that it returns only the first counts. A value that is itself a syntax tree is put in as it is. suffix: to
+    all names that it sets, so that they are no others'.
     """
     put = _Put(constants)
     whole = block = ast.parse(inspect.getsource(function)).body[0].body
+    if suffix:
+        _mark(whole, suffix)
     while isinstance(block[-1], ast.With):
         block = block[-1].body
     if isinstance(block[-1], ast.Return):
@@ -27,6 +31,16 @@ def body(function: Callable, constants: dict, result: str = "_") -> list[ast.stm
         value = value.elts[0] if isinstance(value, ast.Tuple) else value
         block[-1] = ast.Assign([ast.Name(result, ast.Store())], value)
     return [found for statement in whole for found in _listed(put.visit(statement))]
+
+
+def _mark(statements: list[ast.stmt], suffix: str) -> None:
+    """Put the suffix behind each name that is set in the statements."""
+    names = {n.id for n in _nodes(statements) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    names |= {n.arg for n in _nodes(statements) if isinstance(n, ast.arg)}
+    for node in _nodes(statements):
+        slot = {ast.Name: "id", ast.arg: "arg"}.get(type(node))
+        if slot and getattr(node, slot) in names:
+            setattr(node, slot, getattr(node, slot) + suffix)
 
 
 def script(modules: list[ModuleType], statements: list[ast.stmt]) -> bytes:
@@ -92,7 +106,7 @@ class _Put(ast.NodeTransformer):
         if not isinstance(node.ctx, ast.Load) or node.id not in self.constants:
             return node
         value = self.constants[node.id]
-        return value if isinstance(value, ast.AST) else ast.parse(repr(value), mode="eval").body
+        return copy.deepcopy(value) if isinstance(value, ast.AST) else ast.parse(repr(value), mode="eval").body
 
     def visit_Call(self, node):
         self.generic_visit(node)

@@ -1,7 +1,7 @@
 """A program's change to the weights as a folder: a PEFT adapter where one can hold it, else the patched model.
 
 The adapter is a LoRA with, for each matrix, the least rank that holds its change; a bias that the model itself does
-not have becomes the LoRA's own.
+not have becomes the LoRA's own. A text that the program puts before each prompt stands beside it, in prefix.txt.
 """
 
 from pathlib import Path
@@ -14,7 +14,6 @@ from taskbits.models.model import Model
 from taskbits.models.places import is_transposed
 from taskbits.programs import decode
 from taskbits.programs.program import Program
-from taskbits.programs.runners import changed
 
 _NOTHING = 1e-7  # of a change's largest singular value, for a rank to count
 
@@ -26,15 +25,16 @@ def write_peft(program: Program, model: Model, folder: Path, limit: float | None
     A checkpoint is written where the change is not of low rank or touches more than matrices and new biases.
     Raises UserError if the program changes no weight or adds a text; OSError if the folder can't be written.
     """
-    with model.preserved(changed(model, program.runner, program.settings)) as before:
+    with model.preserved(decode.changed(model, program)) as before:
         prefix = decode.adapt(model, program, limit)
         changes = {
             name: weight.detach().double() - before.get(name, 0)
             for name, weight in model.lm.named_parameters()
             if name not in model.names or name in before and not torch.equal(weight, before[name])
         }
-        if prefix or not changes:
-            raise UserError(f"only a change to the weights can be written for PEFT: this runner is {program.runner}")
+        if not changes:
+            runners = " and ".join(part.runner for part in program.parts)
+            raise UserError(f"only a change to the weights can be written for PEFT: this is {runners}")
         linear = {name for name, module in model.lm.named_modules() if hasattr(module, "weight")}
         biases = {name: change for name, change in changes.items() if name not in before}
         factors = {
@@ -47,8 +47,10 @@ def write_peft(program: Program, model: Model, folder: Path, limit: float | None
         )
         if len(biases) + len(factors) < len(changes) or (factors and not pays):
             model.save(folder)
+            _write_prefix(prefix, folder)
             return "model"
     _write_adapter(model, factors, biases, folder)
+    _write_prefix(prefix, folder)
     return "adapter"
 
 
@@ -70,6 +72,11 @@ def _factors(change: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     rank = max(1, int((s > _NOTHING * s[0]).sum()))
     root = s[:rank].sqrt()
     return u[:, :rank] * root, root[:, None] * v[:rank]
+
+
+def _write_prefix(prefix: str, folder: Path) -> None:
+    if prefix:
+        (folder / "prefix.txt").write_text(prefix, encoding="utf-8", newline="")
 
 
 def _write_adapter(model: Model, factors: dict, biases: dict, folder: Path) -> None:

@@ -4,7 +4,8 @@
     | sections | CRC-32 of all before (4)
 
 16 bytes and a size for each section: at most 24 bytes over the sections of any program with two of them. The
-first section is the frame (JSON in UTF-8: runner, its settings, prompt template, limits), the others are coded payload.
+first section is the frame (JSON in UTF-8: runners, their settings, prompt template, limits), the others are the coded
+payload of each part; a program of one part without payload has none.
 Loading is safe on any input: it runs nothing, takes memory in proportion to the file's size, knows every key, and lets
 through only texts that can be encoded and numbers that are finite.
 """
@@ -17,7 +18,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +41,12 @@ _NUMBERED = (
     *("seeded", "blora", "norms", "prompt-search", "seeded-prompt", "self-train", "distilled"),
 )
 _NAMED = 255
-_NAME = "[a-z0-9][a-z0-9-]{0,63}"
+_NAME = r"(?=.{1,64}$)[a-z0-9][a-z0-9-]*(\+[a-z0-9][a-z0-9-]*)*"
 VERSION = 1
 _HEAD = struct.Struct("<3sBB6sB")
 _MAX_SECTIONS = 8
+_MAX_PARTS = _MAX_SECTIONS - 1
+_OF_PART = {"runner": str, "settings": dict, "checksum": int}
 _MAX_VARINT = 5
 _MAX_FILE = 2**32
 _MAX_FRAME = 2**22  # bytes of its JSON: what is inlined into the standalone file, and compressed there
@@ -54,43 +57,65 @@ _DTYPES = ("float64", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
+class Part:
+    """One of the things that are added to M, in turn.
+
+    runner: name of the code that decodes it. settings: the runner's constants (numbers and texts).
+    payload: what the runner decodes; empty for the plain runner. checksum: CRC-32 of what it decodes to, where
+    that depends on the model's arithmetic.
+    """
+
+    runner: str
+    settings: dict = field(default_factory=dict)
+    payload: bytes = b""
+    checksum: int | None = None
+
+    def _head(self) -> dict:
+        """What the frame's JSON says of it."""
+        found = {"runner": self.runner, "settings": self.settings or None, "checksum": self.checksum}
+        return {key: value for key, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True)
 class Program:
     """Everything that is added to M.
 
     method: name of the method that made it, for the record; running it needs only what follows.
     fingerprint: the six bytes of the model that it is for. frame: the task's face, from prompt to stop.
-    runner: name of the code that decodes it. settings: the runner's constants (numbers and texts).
-    payload: what the runner decodes; empty for the plain runner. checksum: CRC-32 of what it decodes to, where
-    that depends on the model's arithmetic. dtype: the model's arithmetic; None: what a model of its size has
-    if nothing is said (see `load_model`).
+    parts: at least one, each decoded into what those before it have made of M; the text of a later one goes before that
+    of an earlier one. dtype: the model's arithmetic; None: what a model of its size has if nothing is said (see
+    `load_model`).
     """
 
     method: str
     fingerprint: bytes
     frame: Frame
-    runner: str
-    settings: dict = field(default_factory=dict)
-    payload: bytes = b""
-    checksum: int | None = None
+    parts: tuple[Part, ...]
     dtype: str | None = None
+
+    @property
+    def payload(self) -> bytes:
+        """That of all parts, as the standalone file begins with it."""
+        return b"".join(part.payload for part in self.parts)
 
     def to_bytes(self) -> bytes:
         """The content of the `.tbp` file."""
         usual = {entry.name: entry.default for entry in fields(Frame) if entry.name != "max_new_tokens"}
         frame = {key: value for key, value in asdict(self.frame).items() if value != usual.get(key)}
+        first, others = self.parts[0]._head(), self.parts[1:]
         head = json.dumps(
             {
                 **frame,
-                "runner": self.runner,
+                "runner": first.pop("runner"),
                 **({} if self.method in _NUMBERED else {"method": self.method}),
-                **({"settings": self.settings} if self.settings else {}),
-                **({} if self.checksum is None else {"checksum": self.checksum}),
+                **first,
+                **({"then": [part._head() for part in others]} if others else {}),
                 **({} if self.dtype is None else {"dtype": self.dtype}),
             },
             separators=(",", ":"),
             ensure_ascii=False,
         ).encode()
-        sections = [head, self.payload] if self.payload else [head]
+        sections = [head, *(part.payload for part in self.parts)] if self.payload else [head]
         number = _NUMBERED.index(self.method) if self.method in _NUMBERED else _NAMED
         body = _HEAD.pack(MAGIC, VERSION, number, self.fingerprint, len(sections))
         body += b"".join(_varint(len(section)) for section in sections) + b"".join(sections)
@@ -110,10 +135,12 @@ class Program:
         if version != VERSION:
             raise UserError(f"the program has version {version}, this taskbits reads version {VERSION}")
         sections = _sections(data, count)
-        if len(sections) > 2:
-            raise UserError(f"the program has {len(sections)} sections: one or two are known")
-        frame, method, runner, settings, checksum, dtype = _read_head(sections[0], number)
-        return cls(method, fingerprint, frame, runner, settings, b"".join(sections[1:]), checksum, dtype)
+        frame, method, parts, dtype = _read_head(sections[0], number)
+        payloads = sections[1:] or [b""] * len(parts)
+        if len(payloads) != len(parts):
+            raise UserError(f"the program has {len(payloads)} sections of payload for {len(parts)} parts")
+        parts = [replace(part, payload=payload) for part, payload in zip(parts, payloads, strict=True)]
+        return cls(method, fingerprint, frame, tuple(parts), dtype)
 
     @classmethod
     def read(cls, path: Path) -> "Program":
@@ -243,7 +270,7 @@ def _sections(data: bytes, count: int) -> list[bytes]:
     return sections
 
 
-def _read_head(section: bytes, number: int) -> tuple[Frame, str, str, dict, int | None, str | None]:
+def _read_head(section: bytes, number: int) -> tuple[Frame, str, list[Part], str | None]:
     head = _read_json(section)
     known = {
         "prompt": (str,),
@@ -257,12 +284,17 @@ def _read_head(section: bytes, number: int) -> tuple[Frame, str, str, dict, int 
         "method": (str,),
         "settings": (dict,),
         "checksum": (int,),
+        "then": (list,),
         "dtype": (str,),
     }
     if not isinstance(head, dict) or any(type(value) not in known.get(key, ()) for key, value in head.items()):
         raise UserError("the program's frame has an unknown key or a value of a wrong type")
-    settings = head.pop("settings", {})
-    runner, checksum = head.pop("runner", None), head.pop("checksum", None)
+    parts = [
+        _read_part({key: head.pop(key) for key in _OF_PART if key in head}),
+        *map(_read_part, head.pop("then", [])),
+    ]
+    if len(parts) > _MAX_PARTS:
+        raise UserError(f"the program has {len(parts):,} parts: at most {_MAX_PARTS} are allowed")
     method, dtype = head.pop("method", None), head.pop("dtype", None)
     if dtype not in (None, *_DTYPES):
         raise UserError(f"the program computes in an unknown type of numbers: known are {', '.join(_DTYPES)}")
@@ -270,8 +302,6 @@ def _read_head(section: bytes, number: int) -> tuple[Frame, str, str, dict, int 
         method = _NUMBERED[number]
     elif number != _NAMED or method in _NUMBERED or not re.fullmatch(_NAME, method or ""):
         raise UserError("the program does not say which method made it, or says it in another way than one does")
-    if not all(map(_is_plain, settings.values())):
-        raise UserError("the program's settings must be numbers, neither infinite nor too large, and texts")
     choices = head.get("choices", [])
     texts = [*head.get("stop", []), *([choices] if isinstance(choices, str) else choices)]
     around = head.get("around", ["", ""])
@@ -281,8 +311,8 @@ def _read_head(section: bytes, number: int) -> tuple[Frame, str, str, dict, int 
         or ("around" in head and "chat" not in head)
     ):
         raise UserError("the program's frame must have two texts around a user's, and only in a chat")
-    if "prompt" not in head or runner is None or not all(isinstance(text, str) and text for text in texts):
-        raise UserError("the program's frame lacks its prompt or runner, or has an empty text")
+    if "prompt" not in head or not all(isinstance(text, str) and text for text in texts):
+        raise UserError("the program's frame lacks its prompt, or has an empty text")
     if head.get("choose", CHOOSE[0]) not in CHOOSE:
         raise UserError("the program's frame has an unknown way to choose")
     few = all(isinstance(head.get(key, []), str) or len(head.get(key, [])) <= most for key, most in _MAX_TEXTS.items())
@@ -290,7 +320,18 @@ def _read_head(section: bytes, number: int) -> tuple[Frame, str, str, dict, int 
         raise UserError("the program's frame has a prompt, a limit or a number of texts that is too large")
     template.fields(head["prompt"])
     head = {key: tuple(value) if isinstance(value, list) else value for key, value in head.items()}
-    return Frame(**head), method, runner, settings, checksum, dtype
+    return Frame(**head), method, parts, dtype
+
+
+def _read_part(head) -> Part:
+    """A part without its payload."""
+    if not isinstance(head, dict) or any(type(value) is not _OF_PART.get(key) for key, value in head.items()):
+        raise UserError("the program's frame has a part with an unknown key or a value of a wrong type")
+    if "runner" not in head:
+        raise UserError("the program's frame lacks the runner of a part")
+    if not all(map(_is_plain, head.get("settings", {}).values())):
+        raise UserError("the program's settings must be numbers, neither infinite nor too large, and texts")
+    return Part(**head)
 
 
 def _read_json(section: bytes):

@@ -15,8 +15,8 @@ A runner is a module with
     check(model, data, **settings)         raise UserError unless `adapt` is safe on these values; may return settings
                                            that stand for the same and take less time
 
-A program names one runner or some: in `coded+train` the second's parameter `text` is what the first returns, and the
-program's settings are those of both.
+A part of a program names one runner or some: in `coded+train` the second's parameter `text` is what the first returns,
+and the part's settings are those of both. A text that a part returns goes before that of the parts before it.
 
 `adapt` is written to be inlined: `taskbits export` takes its body, with the settings as constants, into the
 standalone file. So it is one straight piece of code with a single return at its end, and what is scored here is
@@ -69,7 +69,7 @@ def stages(name: str, settings: dict) -> list[tuple[ModuleType, dict]]:
     """The runners that a program names, each with its own settings. Raises UserError if they don't fit it."""
     names = name.split("+")
     if len(names) > _MAX_STAGES:
-        raise UserError(f"the program has {len(names):,} runners: at most {_MAX_STAGES} are allowed")
+        raise UserError(f"a part has {len(names):,} runners: at most {_MAX_STAGES} are allowed")
     modules = [runner(part) for part in names]
     parameters = [dict(inspect.signature(module.adapt).parameters) for module in modules]
     for at, names in enumerate(parameters):
@@ -91,8 +91,8 @@ def adapter(module: ModuleType, dtype: str) -> Callable:
     return module.adapt if dtype == "float64" else getattr(module, "adapt_inexact", module.adapt)
 
 
-def changed(model: Model, name: str, settings: dict) -> list[str]:
-    """The names of the model's parameters that such a program changes. Raises UserError as `stages` does."""
+def changed_by(model: Model, name: str, settings: dict) -> list[str]:
+    """The names of the model's parameters that such a part of a program changes. Raises UserError as `stages` does."""
     kinds = [
         (getattr(module, "CHANGES", "everything"), given.get("target")) for module, given in stages(name, settings)
     ]

@@ -1,6 +1,6 @@
 """The face of every standalone file: `python FILE --model M --input IN`, JSON rows in, one JSON text a line out.
 
-These functions are not called: `taskbits export` joins their bodies around the body of a runner's `adapt`, with the
+These functions are not called: `taskbits export` joins their bodies around those of the runners' `adapt`, with the
 parameters in capitals replaced by the program's own values. M is a hub id or a folder; IN may be `-`, and is in the
 encoding that Python takes for text (UTF-8 anywhere would cost nine bytes); blank lines are skipped. The payload
 stands at the very beginning of the file.
@@ -19,7 +19,7 @@ import torch
 import transformers
 
 
-def load(DTYPE, DOUBLE, DRAWS, WORD):
+def load(DTYPE, DOUBLE, DRAWS):
     file, _, name, _, path = sys.argv
     if DRAWS:
         pipe = transformers.pipeline("text-generation", name, dtype=DTYPE, device=torch.cuda.device_count() - 1)
@@ -27,7 +27,12 @@ def load(DTYPE, DOUBLE, DRAWS, WORD):
         pipe = transformers.pipeline("text-generation", name, dtype=DTYPE, device=-1)
     else:
         pipe = transformers.pipeline("text-generation", name, dtype=DTYPE, device_map="auto")
-    if WORD:
+
+
+def read(file, WORD, OFFSET):
+    if OFFSET:
+        data = numpy.fromfile(file, WORD, offset=OFFSET)
+    else:
         data = numpy.fromfile(file, WORD)
 
 
