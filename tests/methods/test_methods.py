@@ -15,8 +15,18 @@ from taskbits.tasks.load import load_task
 from taskbits.testing import MethodSuite, RunnerSuite
 
 
-class TestMethods(MethodSuite):
-    """All of ours (the fixture `measured` has one of each), in processes that are forked, which is quicker."""
+class Forked(MethodSuite):
+    """In processes that are forked, which is quicker."""
+
+    def command(self, *arguments) -> subprocess.CompletedProcess:
+        return fresh(*arguments)
+
+    def python(self, *arguments) -> subprocess.CompletedProcess:
+        return alone(*arguments)
+
+
+class TestMethods(Forked):
+    """All of ours: the fixture `measured` has one of each."""
 
     @pytest.fixture(autouse=True)
     def named(self, measured):
@@ -27,11 +37,13 @@ class TestMethods(MethodSuite):
     def measured(self, measured):
         return measured
 
-    def command(self, *arguments) -> subprocess.CompletedProcess:
-        return fresh(*arguments)
 
-    def python(self, *arguments) -> subprocess.CompletedProcess:
-        return alone(*arguments)
+class TestPromptAndAdapter(Forked):
+    method, settings = "few-shot+tiny", {"bytes": 8, "steps": 4}
+
+
+class TestAdapterDataAndPrompt(Forked):
+    method = "steer+subset+few-shot"
 
 
 @pytest.mark.parametrize("name", runners.NAMES)

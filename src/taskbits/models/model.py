@@ -71,6 +71,7 @@ class Model:
     def __post_init__(self) -> None:
         # The arithmetic, where programs and studies must say it: it is not what a model of this size has if nothing is
         # said (as versions before 0.4 did not).
+        self.lead = ""  # a text that goes before each prompt
         self.said_dtype = None if self.dtype == _name(_usual_dtype(self.lm.num_parameters())) else self.dtype
 
     @property
@@ -231,6 +232,7 @@ class Model:
         A parameter that comes to a place where the model has none (a bias) is taken away again.
         """
         _ = self.fingerprints  # stays what it was before anything was changed, also for who asks inside
+        there = {name for name, _ in self.lm.named_parameters()}
         kept = {name: self._copy(name) for name in (self.names if names is None else names)}
         self._copies.append(kept)
         try:
@@ -242,10 +244,19 @@ class Model:
                     parameter.grad = None
                     if name in kept:
                         parameter.copy_(kept[name])
-                    elif name not in self.names:
+                    elif name not in there:
                         module, _, slot = name.rpartition(".")
                         self.lm.get_submodule(module).register_parameter(slot, None)
             self.lm.requires_grad_(True)
+
+    @contextmanager
+    def led_by(self, text: str) -> Iterator[None]:
+        """Inside, the text goes before each prompt, behind whatever else does."""
+        before, self.lead = self.lead, text + self.lead
+        try:
+            yield
+        finally:
+            self.lead = before
 
     @cached_property
     def names(self) -> frozenset[str]:

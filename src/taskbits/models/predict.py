@@ -41,7 +41,7 @@ def predict(
 
 def asked(model: Model, frame: Frame, rows: list[Row], prefix: str = "") -> list[str]:
     """The texts that the model is given for these rows, its chat template included."""
-    prompts, frame = [prefix + frame.fill(row) for row in rows], model.framed(frame)
+    prompts, frame = [prefix + model.lead + frame.fill(row) for row in rows], model.framed(frame)
     if frame.around:
         before, behind = frame.around
         return [before + prompt + behind for prompt in prompts]

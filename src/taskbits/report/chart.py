@@ -13,7 +13,7 @@ from taskbits.studies.measurement import Measurement
 from taskbits.tasks.metrics import Score
 
 # Around (0, 0), of about the same area.
-_SHAPES = ("M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z", "M-4.5 -4.5h9v9h-9z", "M0 -6L5.5 4.5h-11z")
+_SHAPES = ("M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z", "M-4.5 -4.5h9v9h-9z", "M0 -6L5.5 4.5h-11z", "M0 -6l6 6l-6 6l-6 -6z")
 
 
 def draw(measured: list[Measurement], width: int, height: int) -> Markup:

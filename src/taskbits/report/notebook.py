@@ -10,7 +10,8 @@ _STYLE = """
 .taskbits{max-width:46rem;font:13px system-ui,sans-serif}.taskbits svg{width:100%;height:auto;font-size:12px}
 .taskbits svg text{fill:currentColor}.taskbits .grid path{stroke:#8884;fill:none}.taskbits .target{fill:none}
 .taskbits .steps,.taskbits .bar{fill:none;stroke:currentColor}.taskbits .steps{opacity:.5}
-.taskbits .f0{fill:#0072b2}.taskbits .f1{fill:#d55e00}.taskbits .f2{fill:#009e73}.taskbits .dots{opacity:.4}
+.taskbits .f0{fill:#0072b2}.taskbits .f1{fill:#d55e00}.taskbits .f2{fill:#009e73}.taskbits .f3{fill:#cc79a7}
+.taskbits .dots{opacity:.4}
 .taskbits td,.taskbits th{text-align:left;padding:.1em .8em .1em 0}
 """
 _COLUMNS = ("bytes", "method", "validation", "test", "at least", "program")

@@ -174,6 +174,9 @@ def _content(content: dict) -> list[Markup]:
     if not content:
         return [h("p", "Nothing is added: the model as it is.")]
     rest, parts = dict(content), []
+    for number, part in enumerate(rest.pop("parts", []), 1):
+        name = part.get("method", "")
+        parts += [h("h4", f"Part {number}: {name}"), *_content({k: v for k, v in part.items() if k != "method"})]
     text, tokens = rest.pop("text", None), rest.pop("tokens", None)
     if tokens:
         parts += [h("p", f"The decoded text: {_cost(tokens)}. {_COLOURS}"), *_coloured(tokens)]

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from taskbits.display import status, warn
 from taskbits.errors import UserError
-from taskbits.methods import method, names
+from taskbits.methods import names
 from taskbits.models.model import Model, load_model
+from taskbits.search.combined import with_bases
 from taskbits.search.confirm import confirm_in_fresh_process
 from taskbits.search.trials import Search
 from taskbits.studies.storage import full
@@ -58,7 +59,7 @@ def measure(
     """
     started = time.monotonic()
     budget = None if budget is None else seconds(budget)
-    modules = {name: method(name) for name in methods or names()}
+    wanted = with_bases(methods or names())
     loaded_task = task if isinstance(task, Task) else load_task(task, rows, data, chat)
     if not loaded_task.origin["task"]:  # it was given as a dict
         loaded_task = write_task(loaded_task, Path(out, "task"))
@@ -74,13 +75,14 @@ def measure(
         # A study of a version that did not record the arithmetic; were it another, so would be the fingerprint.
         unsaid = {"dtype": None, "name": info["name"].removesuffix(f" {info['dtype']}")}
         study = Study.create(out, {**info, "fingerprint": now}, {"fingerprint": former, **unsaid})
-    asked_for = {"methods": list(modules), "race": race, "target": target, "budget": budget}
+    combines = methods is None
+    asked_for = {"methods": wanted, "combines": combines, "race": race, "target": target, "budget": budget}
     study.ask_workers({**asked_for, "device_map": loaded.device_map})
     if retry:
         study.retry()
     search = Search(study, loaded, loaded_task, seed, started, budget, race, target, opening=time.monotonic() - started)
     del loaded  # the fresh process needs the memory
-    search.run(modules)
+    search.run(wanted, combines)
     if not study.measurements() and (reason := search.obstacle()):
         raise UserError(f"no program could be measured: {reason}")
     del search

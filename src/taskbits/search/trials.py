@@ -19,6 +19,7 @@ from taskbits.errors import StoreError, UserError
 from taskbits.models import intact, memory
 from taskbits.models.model import Model
 from taskbits.programs.export import standalone
+from taskbits.search import combined
 from taskbits.search.aim import aim
 from taskbits.search.bandit import in_turn, propose
 from taskbits.search.scoring import Dominated, Scored, score
@@ -71,9 +72,18 @@ class Search:
         if self.target is not None:  # from here on what a program must score on validation, for the claim to hold
             self.target = aim(self.target, len(self.task.splits["validation"]), len(self.task.splits["test"]))
 
-    def run(self, modules: dict[str, ModuleType]) -> None:
-        """Run trials until the budget is spent or nothing is left to try. A trial that fails doesn't end it."""
-        sweeps = {name: module.sweep(self.model, self.task) for name, module in modules.items()}
+    def run(self, methods: list[str], combines: bool) -> None:
+        """Run trials until the budget is spent or nothing is left to try. A trial that fails doesn't end it.
+
+        methods: names, as `combined.with_bases` gives them. combines: also in turn what the frontier has.
+        """
+        sweeps: dict[str, list[dict]] = {}
+
+        def plan() -> None:  # anew with each trial: methods in turn build on what was found
+            sweeps.clear()
+            sweeps.update(combined.sweeps(self.study, self.model, self.task, methods, combines))
+
+        plan()
         marked = intact.mark(self.model)
         with progress(TextColumn("{task.fields[best]}"), TextColumn("{task.fields[left]}")) as display:
             bar = display.add_task("", total=self.budget or sum(map(len, sweeps.values())), best=self.best(), left="")
@@ -93,7 +103,7 @@ class Search:
                         display.update(bar, completed=time.monotonic() - self.started)
 
                 try:
-                    self.trial(modules[name], name, settings, label, say, end)
+                    self.trial(combined.fits(self.study, name), name, settings, label, say, end)
                 except Taken:
                     continue
                 except _TooLong:
@@ -102,6 +112,7 @@ class Search:
                 # A method that changes weights undoes it; none is trusted to.
                 self.model = intact.mended(self.model, marked)
                 self.took.append((name, time.monotonic() - begun))
+                plan()
                 display.update(bar, best=self.best(), advance=0 if self.budget else 1)
             display.update(bar, completed=display.tasks[0].total)
 
@@ -144,7 +155,7 @@ class Search:
 
     def trial(
         self,
-        module: ModuleType,
+        module: ModuleType | combined.Combined,
         name: str,
         settings: dict,
         label: str,

@@ -7,7 +7,7 @@ It runs the methods that the last `measure` on the study was given, for a time o
 import time
 
 from taskbits.display import status
-from taskbits.methods import method
+from taskbits.search.combined import with_bases
 from taskbits.search.confirm import open_parts
 from taskbits.search.trials import Search
 from taskbits.studies.study import Study
@@ -26,4 +26,4 @@ def work(storage: str, name: str | None = None, budget: float | None = None) -> 
     seed = study.info["seed"]
     search = Search(study, model, task, seed, started, budget, asked["race"], asked["target"], confirms=False)
     del model  # where it must be loaded again
-    search.run({name: method(name) for name in asked["methods"]})
+    search.run(with_bases(asked["methods"]), bool(asked.get("combines")))

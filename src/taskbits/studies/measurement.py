@@ -23,7 +23,7 @@ _RECORD = {
     "peak_memory": (int, NoneType),
     "unconfirmed": MAYBE_TEXT,
 }
-FAMILIES = ("inference control", "data", "parametric")
+FAMILIES = ("inference control", "data", "parametric", "combined")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Measurement:
     bytes: size of the exported standalone file; payload_bytes: size of the coded part in it;
     ideal_bits: cross-entropy of the payload under the model that codes it, where there is one;
     adapted: SHA-256 of what the program makes of the model (prefix text and changed weights);
-    content: what the program is, for people: {"text": ...}, {"examples": [...]} or {"tensors": {...}};
+    content: what the program is, for people: {"text": ...}, {"examples": [...]} or {"tensors": {...}}, of several parts
+    {"parts": [...]};
     seconds: of the whole trial; scoring_seconds: of its scoring on validation.
     peak_memory: most bytes that the process held while the program was found, where the system tells.
     test is None until the program is a frontier candidate. unconfirmed: why it could not be scored on test, if so.
@@ -142,7 +143,7 @@ def _is_content(content: dict) -> bool:
     def is_shape(value) -> bool:
         return isinstance(value, list | tuple) and all(type(size) is int for size in value)
 
-    examples, tensors = content.get("examples", []), content.get("tensors", {})
+    examples, tensors, parts = content.get("examples", []), content.get("tensors", {}), content.get("parts", [])
     return (
         isinstance(content.get("text", ""), str)
         and is_tokens(content.get("tokens", []))
@@ -150,6 +151,8 @@ def _is_content(content: dict) -> bool:
         and all(isinstance(example, str) or is_tokens(example) for example in examples)
         and isinstance(tensors, dict)
         and all(map(is_shape, tensors.values()))
+        and isinstance(parts, list)
+        and all(isinstance(part, dict) and "parts" not in part and _is_content(part) for part in parts)
     )
 
 
