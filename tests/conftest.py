@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from taskbits import cli
-from taskbits.methods import NAMES, method, subset
+from taskbits.methods import CARRIED, NAMES, method, subset
 from taskbits.models.model import load_model
 from taskbits.search.confirm import confirm
 from taskbits.search.measure import measure
@@ -87,7 +87,8 @@ def measured(request, model_folder, task_folder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         shorten_lessons(patched)
         patched.setattr(module, "sweep", sweep)
-        yield measure(model_folder, task_folder, str(out), methods=[request.param], budget=0.01)
+        donor = write_model(out.parent / "donor", seed=8) if request.param == CARRIED else None
+        yield measure(model_folder, task_folder, str(out), methods=[request.param], budget=0.01, donor=donor)
 
 
 def nothing(done, of):

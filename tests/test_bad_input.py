@@ -8,7 +8,7 @@ import pytest
 from conftest import write_task
 
 from taskbits.fitting.fitted import fitted
-from taskbits.programs.program import Program
+from taskbits.programs.program import Part, Program
 from taskbits.programs.texts import encode_text
 from taskbits.tasks.load import load_task
 
@@ -226,7 +226,7 @@ def test_hostile_settings_with_a_good_checksum(refused, program, model_folder, s
 )
 def test_hostile_runners_with_a_good_checksum(refused, program, model_folder, runner, settings, tmp_path):
     loaded = Program.from_bytes(program.read_bytes())
-    changed = replace(loaded, runner=runner, settings=settings, payload=b"", checksum=None)
+    changed = replace(loaded, parts=(Part(runner, settings),))
     program.write_bytes(changed.to_bytes())
     (tmp_path / "in.jsonl").write_text('{"question": "?"}\n')
     assert "program" in refused("run", program, "--model", model_folder, "--input", tmp_path / "in.jsonl")
@@ -235,7 +235,7 @@ def test_hostile_runners_with_a_good_checksum(refused, program, model_folder, ru
 @pytest.mark.parametrize("payload", [b"\xff" * 400, b"\xff" * 40, b"abc"])
 def test_hostile_payloads_with_a_good_checksum(refused, program, model_folder, payload, tmp_path):
     loaded = Program.from_bytes(program.read_bytes())
-    program.write_bytes(replace(loaded, payload=payload).to_bytes())
+    program.write_bytes(replace(loaded, parts=(replace(loaded.parts[0], payload=payload),)).to_bytes())
     (tmp_path / "in.jsonl").write_text('{"question": "?"}\n')
     assert "decode" in refused("run", program, "--model", model_folder, "--input", tmp_path / "in.jsonl")
 

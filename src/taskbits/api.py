@@ -158,6 +158,7 @@ def measure(
     revision: str | None = None,
     dtype: str = "auto",
     device_map: str | None = None,
+    donor: "str | Path | None" = None,
     rows: int | None = None,
     data: str | None = None,
     chat: bool | None = None,
@@ -182,11 +183,12 @@ def measure(
     model, task: as `load_model` and `load_task` take them, or what they give. What is in memory alone is written to
     `out`, for the fresh process that confirms, and for those who come later. The same call goes on with a study.
 
-    methods: names; all by default. budget: seconds or "3m" for the study; whole sweeps by default. target: look only
-    for the shortest program that scores as much. state, revision, dtype, device_map: of a model that is
-    named, as `load_model` takes them. rows, data, chat: of a task
-    that is named. race: stop scoring a program that is dominated beyond doubt. storage: a database URL; SQLite in `out`
-    by default. files: a folder or fsspec URL for programs. retry: try again what failed.
+    methods: names, with + between for methods in turn; all by default, and what the frontier has in turn. budget:
+    seconds or "3m" for the study; whole sweeps by default. target: look only for the shortest program that scores as
+    much. state, revision, dtype, device_map: of a model that is named, as `load_model` takes them. donor: another
+    checkpoint of it, or a PEFT adapter, whose weights programs may carry. rows, data, chat: of a task that is named.
+    race: stop scoring a program that is dominated beyond doubt. storage: a database URL; SQLite in `out` by default.
+    files: a folder or fsspec URL for programs. retry: try again what failed.
     Raises UserError on bad input.
     """
     options = {**locals(), "out": str(out)}

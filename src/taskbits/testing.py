@@ -78,11 +78,13 @@ class MethodSuite:
     """What a method must do: fit, write, decode in a fresh process, score the same, run alone. Set `method`, or methods
     in turn (`few-shot+my-method`).
 
-    settings: over those that its sweep begins with (the last one's), to make the test short.
+    settings: over those that its sweep begins with (the last one's), to make the test short. donor: for methods that
+    carry the weights of one.
     """
 
     method: ClassVar[str]
     settings: ClassVar[dict] = {}
+    donor: ClassVar[str | None] = None
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -101,7 +103,8 @@ class MethodSuite:
                 patched.setattr(base, "sweep", lambda model, task, known=base.sweep: known(model, task)[:1])
             patched.setattr(last, "sweep", sweep)
             model, budget = write_model(folder / "M"), None if bases else 0.01
-            yield measure(model, counting(), str(folder / "study"), methods=[cls.method], budget=budget, race=False)
+            options = {"methods": [cls.method], "budget": budget, "race": False, "donor": cls.donor}
+            yield measure(model, counting(), str(folder / "study"), **options)
 
     @pytest.fixture
     def found(self, measured: Study) -> Measurement:
@@ -122,6 +125,7 @@ class MethodSuite:
 
     def test_every_setting_of_the_sweep_has_its_own_key(self, measured, found):
         model, task = taskbits.load_model(measured.info["model"]), taskbits.load_task(measured.info["task"])
+        model.donor = found.settings.get("donor")
         sweep = combined.sweeps(measured, model, task, [found.method], False)[found.method]
         settings = [json.dumps(s, sort_keys=True) for s in sweep]
         assert len(settings) == len(set(settings)) and json.dumps(found.settings, sort_keys=True) == settings[0]

@@ -154,7 +154,9 @@ def measure(
     ],
     task: TaskOption,
     out: Annotated[str, typer.Option("--out", help="Folder of the study; the same command resumes it.")],
-    methods: Annotated[str | None, typer.Option(help="Comma-separated names; all by default.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Comma-separated names, + between those in turn; all by default.")
+    ] = None,
     budget: Annotated[
         str | None, typer.Option(help="Time for a study, such as 90s, 3m or 2h; the whole sweeps by default.")
     ] = None,
@@ -169,6 +171,10 @@ def measure(
     ] = None,
     dtype: DtypeOption = "auto",
     device_map: DeviceMapOption = None,
+    donor: Annotated[
+        str | None,
+        typer.Option(help="Another checkpoint of the model, or a PEFT adapter, whose weights programs may carry."),
+    ] = None,
     rows: RowsOption = None,
     data: DataOption = None,
     chat: ChatOption = None,
@@ -200,6 +206,7 @@ def measure(
         "storage": storage,
         "files": files,
         **({"retry": True} if retry else {}),
+        **({"donor": donor} if donor else {}),
     }
     if len(models) * len(revisions) == 1:
         study = taskbits.measure(models[0], task, out, revision=revisions[0], **options)

@@ -89,7 +89,7 @@ def find(
     total = steps * (2 if not by_metric else 3 if len(change.start) > _EVOLVED else 2 + _TRIES)
     learned = learn(model, task, change, steps, rate, seed, lambda done, of: progress(done, total))
     data = batches(model, task, _BATCH, steps, seed + 1)
-    latent, step = _compress(
+    latent, step = compress(
         model,
         change,
         learned,
@@ -123,7 +123,7 @@ def find(
     return Numbers(values, step, encode_integers(values, change.groups))
 
 
-def _compress(
+def compress(
     model: Model,
     change: Change,
     start: torch.Tensor,

@@ -40,7 +40,9 @@ def mended(model: Model, marked: str) -> Model:
     except (RuntimeError, AttributeError, TypeError, ValueError):
         pass  # what can't even be looked at is not what it was
     named = (model.spec, model.state, model.seed, model.revision, model.said_dtype, model.device_map)
+    donor = model.donor
     vars(model).clear()  # its memory is needed
     gc.collect()
     vars(model).update(vars(load_model(*named)))  # for all who hold it
+    model.donor = donor
     return model

@@ -72,6 +72,7 @@ class Model:
         # The arithmetic, where programs and studies must say it: it is not what a model of this size has if nothing is
         # said (as versions before 0.4 did not).
         self.lead = ""  # a text that goes before each prompt
+        self.donor: str | None = None  # another checkpoint of it, or an adapter, that programs may carry
         self.said_dtype = None if self.dtype == _name(_usual_dtype(self.lm.num_parameters())) else self.dtype
 
     @property

@@ -20,7 +20,8 @@ _PLAIN = (torch.nn.Linear, Conv1D)
 @dataclass(frozen=True)
 class Update:
     """factors: by a matrix's name (rows, r) and (r, columns), whose product is added to it. vectors: by a vector's name
-    what is added to it; a bias that the model does not have is taken to be zero."""
+    what is added to it; a bias that the model does not have is taken to be zero. So it is by any parameter's name, for
+    what is as large as the parameter."""
 
     factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     vectors: dict[str, torch.Tensor] = field(default_factory=dict)

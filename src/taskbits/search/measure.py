@@ -13,7 +13,7 @@ from pathlib import Path
 
 from taskbits.display import status, warn
 from taskbits.errors import UserError
-from taskbits.methods import names
+from taskbits.methods import CARRIED, names
 from taskbits.models.model import Model, load_model
 from taskbits.search.combined import with_bases
 from taskbits.search.confirm import confirm_in_fresh_process
@@ -37,6 +37,7 @@ def measure(
     revision: str | None = None,
     dtype: str = "auto",
     device_map: str | None = None,
+    donor: str | Path | None = None,
     rows: int | None = None,
     data: str | None = None,
     chat: bool | None = None,
@@ -51,6 +52,7 @@ def measure(
     model, task: as `load_model` and `load_task` take them, or what they give; state, revision, dtype, device_map, rows,
     data and chat are for those that are not loaded. What is in memory alone is written to `out`, for the process that
     confirms.
+    donor: another checkpoint of the model, or a PEFT adapter for it, whose weights programs may carry.
     race: give up on a program, for good, once its scores so far say that it won't be on the frontier (`racing`).
     target: look only for the shortest program that scores as much. storage: a database URL, SQLite in `out` by default;
     workers can join the study there (`worker`). files: an fsspec URL for programs, `out` by default. What is done
@@ -60,6 +62,8 @@ def measure(
     started = time.monotonic()
     budget = None if budget is None else seconds(budget)
     wanted = with_bases(methods or names())
+    if methods and not donor and any(CARRIED in name.split("+") for name in wanted):
+        raise UserError(f"method {CARRIED} needs a model or an adapter whose weights it carries: name one with --donor")
     loaded_task = task if isinstance(task, Task) else load_task(task, rows, data, chat)
     if not loaded_task.origin["task"]:  # it was given as a dict
         loaded_task = write_task(loaded_task, Path(out, "task"))
@@ -67,6 +71,7 @@ def measure(
     with status(f"loading {named}"):
         loaded = model if isinstance(model, Model) else load_model(model, state, seed, revision, dtype, device_map)
         loaded = _on_disk(loaded, Path(out)) if loaded.given else loaded
+        loaded.donor = donor and _absolute(str(donor))
         seed = loaded.seed if loaded.state == "random" else seed  # a study has one
         loaded.framed(loaded_task.frame)  # says at once if there is no chat template
         now, former = (known.hex() for known in loaded.fingerprints)
@@ -77,7 +82,7 @@ def measure(
         study = Study.create(out, {**info, "fingerprint": now}, {"fingerprint": former, **unsaid})
     combines = methods is None
     asked_for = {"methods": wanted, "combines": combines, "race": race, "target": target, "budget": budget}
-    study.ask_workers({**asked_for, "device_map": loaded.device_map})
+    study.ask_workers({**asked_for, "device_map": loaded.device_map, "donor": loaded.donor})
     if retry:
         study.retry()
     search = Search(study, loaded, loaded_task, seed, started, budget, race, target, opening=time.monotonic() - started)

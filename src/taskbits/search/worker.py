@@ -23,6 +23,7 @@ def work(storage: str, name: str | None = None, budget: float | None = None) -> 
     with status(f"loading {study.info['model']}"):
         model, task = open_parts(study)
     asked = study.asked()
+    model.donor = asked.get("donor")
     seed = study.info["seed"]
     search = Search(study, model, task, seed, started, budget, asked["race"], asked["target"], confirms=False)
     del model  # where it must be loaded again

@@ -293,7 +293,7 @@ class Study:
     def asked(self) -> dict:
         """What workers are to do, by the last `ask_workers`; nothing in a study from before there were any."""
         asked = self._read.values().get("workers")
-        kinds = {"methods": (list,), "target": NUMBER, "budget": NUMBER, "device_map": (str,)}
+        kinds = {"methods": (list,), "target": NUMBER, "budget": NUMBER, "device_map": (str,), "donor": (str,)}
         kinds |= dict.fromkeys(("race", "combines"), (bool,))
         good = isinstance(asked, dict) and all(is_a(asked.get(name), (*kinds[name], NoneType)) for name in kinds)
         return asked if good else {}

@@ -43,6 +43,7 @@ NAMES = (
     "low_rank",
     "lora_fp16",
     "full",
+    "carried",
     "tiny",
     "lora_xs",
     "steer",
@@ -69,7 +70,7 @@ def stages(name: str, settings: dict) -> list[tuple[ModuleType, dict]]:
     """The runners that a program names, each with its own settings. Raises UserError if they don't fit it."""
     names = name.split("+")
     if len(names) > _MAX_STAGES:
-        raise UserError(f"a part has {len(names):,} runners: at most {_MAX_STAGES} are allowed")
+        raise UserError(f"a part of the program has {len(names):,} runners: at most {_MAX_STAGES} are allowed")
     modules = [runner(part) for part in names]
     parameters = [dict(inspect.signature(module.adapt).parameters) for module in modules]
     for at, names in enumerate(parameters):

@@ -1,0 +1,66 @@
+"""The weights of another model (`--donor`), of a wanted size: what matters least to the task is kept least exactly.
+
+Where the donor is near, the difference to it is carried, else its weights in place of the model's. steps: 0, or
+trained on the task so long under the price of their bits, which takes longer and is shorter.
+"""
+
+from taskbits.errors import UserError
+from taskbits.fitting import carrying
+from taskbits.fitting.fitted import fitted
+from taskbits.fitting.kept import kept
+from taskbits.models.donors import weights_of
+from taskbits.programs.coding import Coded
+
+FAMILY = "parametric"
+_RATE = 1e-3  # of a weight
+_BITS = (4.0, 2.0, 1.0, 3.0, 8.0, 0.5, 1.4, 5.6, 16.0)  # a weight
+
+
+def sweep(model, task):
+    if not model.donor:
+        return []
+    return [{"donor": model.donor, "bits": bits, "steps": steps} for steps in (0, 300) for bits in _BITS]
+
+
+def fit(model, task, settings, seed, progress):
+    if not settings.get("donor"):
+        raise UserError("method carried needs a model or an adapter to carry: name one with --donor")
+    changes, matters, keep = _judged(model, task, settings["donor"], seed, progress)
+    count = sum(change.numel() for change in changes.values())
+    size = max(1, round(settings["bits"] * count / 8))
+    if settings["steps"]:
+        with model.preserved():
+            if not keep:
+                for weight in model.lm.parameters():
+                    weight.data.zero_()
+            plan = size, settings["steps"], _RATE
+            payload, distribution, bits = carrying.trained(model, task, changes, matters, plan, seed, progress)
+    else:
+        payload, distribution, bits = carrying.quantised(changes, matters, size, progress)
+    shapes = {name: list(change.shape) for name, change in changes.items()}
+    content = {"donor": settings["donor"], "tensors": shapes}
+    return fitted("carried", model, task, Coded("carried", {"keep": keep, **distribution}, payload, bits, content))
+
+
+def _judged(model, task, donor: str, seed: int, progress):
+    """What is carried, what it matters, and whether it is added to the model's weights; once a donor."""
+    found = kept(task, "donors")
+    if (key := (donor, seed)) not in found:
+        found.clear()  # one is large
+        theirs = weights_of(donor, model)
+        ours = {name: weight.detach().float().cpu() for name, weight in model.lm.named_parameters()}
+        with model.preserved(), model.single_precision():
+            for name, weight in model.lm.named_parameters():
+                weight.data.copy_(theirs[name])
+            matters = carrying.matter(model, task, seed, progress)
+
+        def weighed(some: dict) -> float:
+            return sum(
+                float((part.reshape(-1, part.shape[-1]).square().mean(1) * matters.rows[name]).sum())
+                for name, part in some.items()
+            )
+
+        nearer = {name: theirs[name] - ours[name] for name in theirs}
+        keep = int(weighed(nearer) < weighed(theirs))
+        found[key] = (nearer if keep else theirs), matters, keep
+    return found[key]
