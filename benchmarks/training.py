@@ -143,7 +143,7 @@ def one(case: str, way: str, options) -> dict:
 
     memory.forget() if torch.cuda.is_available() else None
     if way == "ours":
-        change = lora._change(model, names, 1, 0)
+        change = lora.low_rank(model, names, 1, 0)
         coefficients = change.start.clone().to(model.lm.device).requires_grad_(True)
         optimizer = torch.optim.Adam([coefficients], RATE)
         with model.quick():

@@ -14,11 +14,14 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the hub
 os.environ["OMP_NUM_THREADS"] = "1"  # threads of processes that share the cores would wait for each other
 
+import peft
 import pytest
+import torch
+import transformers
 import yaml
 
 from taskbits import cli
-from taskbits.methods import CARRIED, NAMES, method, subset
+from taskbits.methods import NAMES, method, subset
 from taskbits.models.model import load_model
 from taskbits.search.confirm import confirm
 from taskbits.search.measure import measure
@@ -48,6 +51,20 @@ def model_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def model(model_folder):
     return load_model(model_folder)
+
+
+def write_adapter(folder, model_folder, **config) -> str:
+    """A LoRA with random factors for the model in a folder."""
+    lm = transformers.AutoModelForCausalLM.from_pretrained(model_folder)
+    config = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"], **config}
+    adapted = peft.get_peft_model(lm, peft.LoraConfig(**config))
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_" in name:
+                weight.add_(torch.randn_like(weight) / 9)
+    adapted.save_pretrained(folder)
+    return str(folder)
 
 
 def write_task(folder, **changes):
@@ -87,7 +104,10 @@ def measured(request, model_folder, task_folder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         shorten_lessons(patched)
         patched.setattr(module, "sweep", sweep)
-        donor = write_model(out.parent / "donor", seed=8) if request.param == CARRIED else None
+        donor = {
+            "carried": lambda: write_model(out.parent / "donor", seed=8),
+            "shrunk": lambda: write_adapter(out.parent / "adapter", model_folder),
+        }.get(request.param, lambda: None)()
         yield measure(model_folder, task_folder, str(out), methods=[request.param], budget=0.01, donor=donor)
 
 

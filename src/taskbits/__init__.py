@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         measure_each,
         open_study,
         score,
+        shrink,
         verify,
         work,
         write_records,
@@ -41,7 +42,7 @@ __version__ = "0.4.0"
 _HOMES = {
     "api": (
         *("Scored", "Study", "check_records", "compare", "import_published", "list_methods", "measure", "measure_each"),
-        *("open_study", "score", "verify", "work", "write_records"),
+        *("open_study", "score", "shrink", "verify", "work", "write_records"),
     ),
     "errors": ("UserError",),
     "models.model": ("Model", "load_model"),
@@ -74,6 +75,7 @@ __all__ = [
     "measure_each",
     "open_study",
     "score",
+    "shrink",
     "verify",
     "work",
     "write_records",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas
 
     from taskbits.models.model import Model
+    from taskbits.search.shrink import Adapter
     from taskbits.tasks.task import Task
 
 
@@ -210,6 +211,26 @@ def measure_each(
         options["budget"] = seconds(options["budget"])  # in one way, by which a finished study is known
     studies, refusal = run(list(models), list(revisions), task, str(out), **options)
     return [Study(store) for store in studies], refusal
+
+
+def shrink(
+    adapter: Path | str,
+    model: "str | Path | tuple | Model",
+    task: "str | Path | dict | Task",
+    out: Path | str,
+    **options: Any,
+) -> "tuple[Study, Adapter]":
+    """Make a PEFT adapter's folder (LoRA, rsLoRA, DoRA) short: programs from its size downwards, in a study in `out`.
+
+    options: as `measure` takes them, but for methods and donor. Returns the study, and the adapter's own sizes in bytes
+    (as given, and as public tools pack it) and scores by split. Raises UserError if it is no adapter for this model.
+    """
+    from taskbits.search.shrink import shrink as run
+
+    if options.get("budget") is not None:
+        options["budget"] = seconds(options["budget"])
+    study, found = run(Path(adapter), model, task, str(out), **options)
+    return Study(study), found
 
 
 def work(storage: str, study: str | None = None, budget: float | str | None = None) -> None:

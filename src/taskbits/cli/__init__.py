@@ -234,6 +234,28 @@ def worker(
 
 
 @app.command()
+def shrink(
+    adapter: Annotated[Path, typer.Argument(help="Folder of a PEFT adapter: LoRA, rsLoRA or DoRA, as safetensors.")],
+    model: ModelOption,
+    task: TaskOption,
+    out: Annotated[str, typer.Option("--out", help="Folder of the study; the same command resumes it.")],
+    budget: Annotated[str | None, typer.Option(help="Time, such as 10m; all sizes by default.")] = None,
+    seed: SeedOption = 0,
+    revision: RevisionOption = None,
+    dtype: DtypeOption = "auto",
+    device_map: DeviceMapOption = None,
+    rows: RowsOption = None,
+    data: DataOption = None,
+    chat: ChatOption = None,
+) -> None:
+    """Make an adapter that somebody has short: programs from its own size downwards that score nearly as much."""
+    options = {"budget": budget, "seed": seed, "revision": revision, "dtype": dtype, "device_map": device_map}
+    study, found = taskbits.shrink(adapter, model, task, out, **options, rows=rows, data=data, chat=chat)
+    tables.print_frontier(study)
+    tables.print_adapter(found)
+
+
+@app.command()
 def run(
     program: ProgramArgument,
     model: ModelOption,

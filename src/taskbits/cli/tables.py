@@ -10,6 +10,7 @@ from taskbits.display import console
 
 if TYPE_CHECKING:
     from taskbits import Study
+    from taskbits.search.shrink import Adapter
 
 
 def print_comparison(found: dict) -> None:
@@ -23,6 +24,13 @@ def print_comparison(found: dict) -> None:
         print(remark)
     for path in found["pictures"]:
         print(f"picture: {path}")
+
+
+def print_adapter(found: "Adapter") -> None:
+    """What an adapter was before it was shrunk."""
+    sizes = ", ".join(f"{name} {size:,} bytes" for name, size in found.sizes.items())
+    scores = ", ".join(f"{score:.3f} on {split}" for split, score in found.scores.items())
+    print(f"the adapter itself: {scores}; {sizes}")
 
 
 def _print_levels(group: dict) -> None:

@@ -17,7 +17,7 @@ from taskbits.fitting.coefficients import Change, compress
 from taskbits.fitting.training import Progress, batches, gradients
 from taskbits.models.model import Model
 from taskbits.models.update import Update
-from taskbits.programs.coding import payload
+from taskbits.programs.coding import laplace_bits, payload
 from taskbits.tasks.task import Task
 
 _ROWS, _BATCHES = 4, 48  # of the train split, that weights are judged by
@@ -227,7 +227,6 @@ def _encoded(numbers: dict[str, np.ndarray], fine: dict[str, np.ndarray], step: 
     bound = max(1, *(int(np.abs(some).max()) for some in numbers.values()))
     encoder = constriction.stream.queue.RangeEncoder()
     gaussian = constriction.stream.model.QuantizedGaussian(-bound, bound)
-    laplace = constriction.stream.model.QuantizedLaplace(-64, 64, 0, 1)
     # The factor of all steps takes up what is common to them.
     lowest = min(int(np.median(some)) for some in fine.values())
     step, total = float(np.ldexp(step, -lowest // 2)) * (1.5 if lowest % 2 else 1.0), 0.0
@@ -236,8 +235,13 @@ def _encoded(numbers: dict[str, np.ndarray], fine: dict[str, np.ndarray], step: 
         total += bits
         for values in (fine[name] - lowest, wide):
             middle = int(np.clip(np.median(values), 0, _WIDE - 1))
+            rest = (values - middle).astype(np.int32)
+            costs = [laplace_bits(rest, 2.0**k) for k in range(4)]
+            k = int(np.argmin(costs))
+            total += math.log2(4 * _WIDE) + costs[k]
             encoder.encode(middle, constriction.stream.model.Uniform(_WIDE))
-            encoder.encode((values - middle).astype(np.int32), laplace)
+            encoder.encode(k, constriction.stream.model.Uniform(4))
+            encoder.encode(rest, constriction.stream.model.QuantizedLaplace(-64, 64, 0, 2.0**k))
         deviations = np.ldexp(1 + wide % 2 / 2, wide // 2 - _LOWEST).repeat(some.shape[1])
         encoder.encode(some.ravel(), gaussian, np.zeros(some.size), deviations)
     return payload(encoder), {"step": step, "bound": bound}, total

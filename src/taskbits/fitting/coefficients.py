@@ -78,21 +78,30 @@ def learn(
 
 
 def find(
-    model: Model, task: Task, change: Change, settings: dict, rate: float, seed: int, progress: Progress
+    model: Model,
+    task: Task,
+    change: Change,
+    settings: dict,
+    rate: float,
+    seed: int,
+    progress: Progress,
+    learned: torch.Tensor | None = None,
 ) -> Numbers:
     """Whole numbers that take at most settings["bytes"] when coded, if anything does.
 
     settings: bytes, steps of each of the two trainings, and the objective: "loss", or "metric" to go on from there
-    with the task's own metric. rate: of the first training; the second takes half of it.
+    with the task's own metric. rate: of the first training; the second takes half of it. learned: coefficients that
+    were trained before, in place of the first training.
     """
     size, steps, by_metric = settings["bytes"], settings["steps"], settings["objective"] == "metric"
     total = steps * (2 if not by_metric else 3 if len(change.start) > _EVOLVED else 2 + _TRIES)
-    learned = learn(model, task, change, steps, rate, seed, lambda done, of: progress(done, total))
+    if learned is None:
+        learned = learn(model, task, change, steps, rate, seed, lambda done, of: progress(done, total))
     data = batches(model, task, _BATCH, steps, seed + 1)
     latent, step = compress(
         model,
         change,
-        learned,
+        learned.to(model.lm.device),
         lambda update: gradients(model, data, update),
         (size, steps, rate / 2),
         lambda done: progress(steps + done, total),

@@ -22,9 +22,9 @@ from taskbits.errors import UserError
 # As a search begins to try them: what is quick and short first, what is as published, to be compared with, last.
 NAMES = (
     *("zero-shot", "few-shot", "instructed", "lora", "prompt-search", "tiny", "seeded", "norms", "subset", "distilled"),
-    *("seeded-prompt", "lora-xs", "steer", "self-train", "full", "carried", "lora-fp16", "blora"),
+    *("seeded-prompt", "lora-xs", "steer", "self-train", "full", "carried", "shrunk", "lora-fp16", "blora"),
 )
-CARRIED = "carried"  # needs a donor
+DONATED = ("carried", "shrunk")  # methods that need a donor
 
 
 def names() -> list[str]:

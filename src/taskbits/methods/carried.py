@@ -4,6 +4,8 @@ Where the donor is near, the difference to it is carried, else its weights in pl
 trained on the task so long under the price of their bits, which takes longer and is shorter.
 """
 
+import math
+
 from taskbits.errors import UserError
 from taskbits.fitting import carrying
 from taskbits.fitting.fitted import fitted
@@ -12,7 +14,7 @@ from taskbits.models.donors import weights_of
 from taskbits.programs.coding import Coded
 
 FAMILY = "parametric"
-_RATE = 1e-3  # of a weight
+_RATE = 0.03  # of a weight, over the weights' root mean square
 _BITS = (4.0, 2.0, 1.0, 3.0, 8.0, 0.5, 1.4, 5.6, 16.0)  # a weight
 
 
@@ -33,7 +35,8 @@ def fit(model, task, settings, seed, progress):
             if not keep:
                 for weight in model.lm.parameters():
                     weight.data.zero_()
-            plan = size, settings["steps"], _RATE
+            scale = math.sqrt(sum(float(change.square().sum()) for change in changes.values()) / count)
+            plan = size, settings["steps"], _RATE * scale
             payload, distribution, bits = carrying.trained(model, task, changes, matters, plan, seed, progress)
     else:
         payload, distribution, bits = carrying.quantised(changes, matters, size, progress)

@@ -25,7 +25,7 @@ def sweep(model, task):
 
 def fit(model, task, settings, seed, progress):
     names, target, rank = _places(model, settings["bytes"])
-    change = _change(model, names, rank, seed)
+    change = low_rank(model, names, rank, seed)
     found = find(model, task, change, settings, _RATE / math.sqrt(rank), seed, progress)
     shapes = {name: list(weight.shape) for name, weight in model.lm.named_parameters()}
     content = {"tensors": {name: shapes[name] for name in names}, "rank": rank}
@@ -41,7 +41,7 @@ def _places(model, size: int) -> tuple[list[str], str, int]:
     return names, target, max(1, math.ceil(8 * size / (_BITS * sum(sizes[name] for name in names))))
 
 
-def _change(model, names: list[str], rank: int, seed: int) -> Change:
+def low_rank(model, names: list[str], rank: int, seed: int) -> Change:
     """Coefficients: a column of the left and a row of the right factor for each matrix, one rank after another."""
     shapes = [model.lm.get_parameter(name).shape for name in names]
     sizes = [part for shape in shapes for part in shape] * rank
@@ -56,7 +56,7 @@ def _change(model, names: list[str], rank: int, seed: int) -> Change:
         return Update({name: (left, right) for name, left, right in factors(coefficients)})
 
     def tidy(coefficients):
-        balanced = [_balanced(left, right) for _, left, right in factors(coefficients)]
+        balanced = [balanced(left, right) for _, left, right in factors(coefficients)]
         return torch.cat([part for k in range(rank) for left, right in balanced for part in (left[:, k], right[k])])
 
     groups = [sum(shape) for shape in shapes] * rank
@@ -68,7 +68,7 @@ def _change(model, names: list[str], rank: int, seed: int) -> Change:
     return Change(("lora", *names, rank), torch.cat(start), update, groups, tidy)
 
 
-def _balanced(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def balanced(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The same product's factors along its singular directions, with entries of equal mean square."""
     (outer, inner), (outer_right, inner_right) = map(torch.linalg.qr, (left.double(), right.double().mT))
     u, s, v = torch.linalg.svd(inner @ inner_right.mT, full_matrices=False)

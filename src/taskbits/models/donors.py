@@ -1,11 +1,21 @@
 """Donors: another checkpoint of a model's shape, or an adapter for it, whose weights a program may carry."""
 
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import safetensors
 import torch
 
 from taskbits.errors import UserError
 from taskbits.models.model import Model, load_model
+from taskbits.models.places import is_transposed
+
+if TYPE_CHECKING:
+    import peft
 
 
 def weights_of(spec: str, model: Model) -> dict[str, torch.Tensor]:
@@ -14,7 +24,7 @@ def weights_of(spec: str, model: Model) -> dict[str, torch.Tensor]:
 
     Raises UserError if there is no such donor, or if it is none for this model.
     """
-    if (Path(spec) / "adapter_config.json").exists():
+    if is_adapter(spec):
         return _with_adapter(Path(spec), model)
     donor = load_model(spec, dtype=model.dtype, device_map=model.device_map)
     found = {name: weight.detach().float().cpu() for name, weight in donor.lm.named_parameters()}
@@ -28,27 +38,101 @@ def weights_of(spec: str, model: Model) -> dict[str, torch.Tensor]:
 
 def _with_adapter(folder: Path, model: Model) -> dict[str, torch.Tensor]:
     """The model's weights with the adapter merged into them."""
+    with model.preserved(), _applied(folder, model) as adapted:
+        try:
+            adapted.merge_adapter(safe_merge=True)
+        except Exception as error:  # each kind of adapter has its own reasons
+            raise _unfit(folder, model, error) from error
+        inside = (".base_layer", ".modules_to_save.default")
+        merged = {
+            next((name.replace(f"{part}.", ".") for part in inside if f"{part}." in name), name): weight
+            for name, weight in adapted.base_model.model.named_parameters()
+        }
+        return {name: merged[name].detach().float().cpu().clone() for name, _ in model.lm.named_parameters()}
+
+
+def is_adapter(spec: str) -> bool:
+    """Whether a donor is an adapter's folder, and not a model."""
+    return (Path(spec) / "adapter_config.json").exists()
+
+
+def values(folder: str) -> int:
+    """How many numbers an adapter has. Raises UserError if it is not stored as safetensors."""
+    with safetensors.safe_open(stored(Path(folder)), "pt") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+
+
+def factors(folder: str, model: Model) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """What a LoRA (rsLoRA, DoRA) adds to the model's matrices: factors (rows, r) and (r, columns), float32 on the CPU.
+
+    DoRA's change has no low rank: its nearest of twice the adapter's is taken. Raises UserError if the adapter is none
+    for this model, or changes more than matrices.
+    """
+    if not is_adapter(folder):
+        raise UserError(f"{folder} is no PEFT adapter: it has no adapter_config.json")
+    with _applied(Path(folder), model) as adapted:
+        config = adapted.peft_config["default"]
+        kind = getattr(config.peft_type, "value", config.peft_type)
+        more = [
+            option
+            for option in ("modules_to_save", "lora_bias", "trainable_token_indices", "target_parameters")
+            if getattr(config, option, None)
+        ]
+        if kind != "LORA" or more or getattr(config, "bias", "none") != "none":
+            what = kind if kind != "LORA" else ", ".join(more) or "bias"
+            raise UserError(
+                f"the adapter {folder} is more than low-rank factors ({what}): use --methods carried, which takes any "
+                "change of weights"
+            )
+        found = {}
+        for name, module in adapted.base_model.model.named_modules():
+            if getattr(module, "lora_embedding_A", None):
+                raise UserError(f"the adapter {folder} changes the embedding {name}: use --methods carried")
+            if not getattr(module, "lora_A", None):
+                continue
+            left = module.lora_B["default"].weight.detach() * module.scaling["default"]
+            right = module.lora_A["default"].weight.detach()
+            if module.use_dora["default"]:
+                weight = module.base_layer.weight.detach()
+                merged = weight + left @ right
+                scale = module.lora_magnitude_vector["default"].weight.detach() / merged.norm(dim=1)
+                u, s, v = torch.linalg.svd((scale[:, None] * merged - weight).double(), full_matrices=False)
+                rank = 2 * right.shape[0]
+                left, right = u[:, :rank] * s[:rank], v[:rank]
+            if is_transposed(model, f"{name}.weight"):
+                left, right = right.mT, left.mT
+            found[f"{name}.weight"] = (left.float().cpu(), right.float().cpu())
+    if not found:
+        raise UserError(f"the adapter {folder} changes no matrix that is a plain product")
+    return found
+
+
+@contextmanager
+def _applied(folder: Path, model: Model) -> Iterator["peft.PeftModel"]:
+    """Inside, the adapter is around the model's weights."""
     import peft
 
-    if not (folder / "adapter_model.safetensors").exists():
-        raise UserError(f"{folder} has no adapter_model.safetensors: save the adapter in that format")
-    names = model.names
-    with model.preserved():
+    stored(folder)
+    # Around modules of its own, which have the model's weights: what peft does to modules is not always undone.
+    weights = {id(tensor): tensor for tensor in (*model.lm.parameters(), *model.lm.buffers())}
+    with model.preserved([]):
         try:
-            adapted = peft.PeftModel.from_pretrained(model.lm, str(folder), use_safetensors=True)
-            try:
-                merged = adapted.merge_and_unload(safe_merge=True)
-            except BaseException:
-                adapted.unload()
-                raise
-        except UserError:
-            raise
-        except Exception as error:  # each kind of adapter has its own reasons
-            reason = str(error).strip() or type(error).__name__
-            raise UserError(
-                f"the adapter {folder} can't be merged into {model.spec}: {reason.splitlines()[0]}"
-            ) from error
-        found = {name: weight.detach().float().cpu().clone() for name, weight in merged.named_parameters()}
-    if found.keys() != names:
-        raise UserError(f"the adapter {folder} adds weights that {model.spec} does not have")
-    return found
+            adapted = peft.PeftModel.from_pretrained(
+                copy.deepcopy(model.lm, weights), str(folder), use_safetensors=True
+            )
+        except Exception as error:
+            raise _unfit(folder, model, error) from error
+        yield adapted
+
+
+def stored(folder: Path) -> str:
+    """The file with an adapter's numbers. Raises UserError if it has none in safetensors."""
+    path = folder / "adapter_model.safetensors"
+    if not path.exists():
+        raise UserError(f"{folder} has no {path.name}: save the adapter in that format")
+    return str(path)
+
+
+def _unfit(folder: Path, model: Model, error: Exception) -> UserError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return UserError(f"the adapter {folder} does not fit {model.spec}: {reason}")

@@ -45,6 +45,24 @@ def last_in_blocks(model: Model) -> list[str]:
     return list(found.values())
 
 
+def covering(model: Model, names: Iterable[str]) -> Places:
+    """These matrices, with the fewest others that a text can't tell from them.
+
+    Raises UserError if no text stands in their names and in no other kind of parameter's.
+    """
+    parameters, names = dict(model.lm.named_parameters()), list(names)
+    parts = {names[0][i:j] for i in range(len(names[0])) for j in range(i + 1, len(names[0]) + 1)}
+    best: Places | None = None
+    for part in sorted(parts, key=lambda p: (len(p), p)):
+        found = [name for name in parameters if part in name]
+        fits = set(names) <= set(found) and all(parameters[name].ndim == 2 for name in found)
+        if fits and (best is None or len(found) < len(best[0])):
+            best = found, part
+    if best is None:
+        raise UserError("nothing tells the adapter's matrices from this model's other parameters by name")
+    return best
+
+
 def is_transposed(model: Model, name: str) -> bool:
     """Whether the module keeps this matrix as (in, out), as GPT-2's do, and not as (out, in)."""
     return isinstance(model.lm.get_submodule(name.rpartition(".")[0]), Conv1D)

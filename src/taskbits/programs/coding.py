@@ -51,7 +51,7 @@ def encode_integers(values: np.ndarray, groups: list[int] | None = None) -> Code
     for part in parts:
         scale = spread
         if groups:
-            k = min(range(8), key=lambda k: _laplace_bits(part, spread / 2**k))
+            k = min(range(8), key=lambda k: laplace_bits(part, spread / 2**k))
             encoder.encode(k, _models.Uniform(8))
             scale = spread / 2**k
         encoder.encode(part, _models.QuantizedLaplace(-bound, bound, 0.0, scale))
@@ -85,7 +85,7 @@ def _entropy(values: np.ndarray) -> float:
     return float(-(counts * np.log2(counts / counts.sum())).sum())
 
 
-def _laplace_bits(values: np.ndarray, scale: float) -> float:
+def laplace_bits(values: np.ndarray, scale: float) -> float:
     """What whole numbers take under a Laplace distribution of this scale, in bits."""
     sizes, counts = np.unique(np.abs(values), return_counts=True)
     inside = np.where(
@@ -99,7 +99,7 @@ def _laplace_bits(values: np.ndarray, scale: float) -> float:
 def _spread(values: np.ndarray, bound: int) -> float:
     """The Laplace scale, to two significant digits, under which the whole numbers take the fewest bits."""
     grid = [float(f"{2 ** (k / 8):.2g}") for k in range(-32, 8 * math.ceil(math.log2(bound + 1)) + 8)]
-    return min(grid, key=lambda scale: _laplace_bits(values, scale))
+    return min(grid, key=lambda scale: laplace_bits(values, scale))
 
 
 def payload(encoder) -> bytes:

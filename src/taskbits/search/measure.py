@@ -13,7 +13,7 @@ from pathlib import Path
 
 from taskbits.display import status, warn
 from taskbits.errors import UserError
-from taskbits.methods import CARRIED, names
+from taskbits.methods import DONATED, names
 from taskbits.models.model import Model, load_model
 from taskbits.search.combined import with_bases
 from taskbits.search.confirm import confirm_in_fresh_process
@@ -62,8 +62,9 @@ def measure(
     started = time.monotonic()
     budget = None if budget is None else seconds(budget)
     wanted = with_bases(methods or names())
-    if methods and not donor and any(CARRIED in name.split("+") for name in wanted):
-        raise UserError(f"method {CARRIED} needs a model or an adapter whose weights it carries: name one with --donor")
+    needy = [part for name in wanted for part in name.split("+") if part in DONATED]
+    if methods and needy and not donor:
+        raise UserError(f"method {needy[0]} needs a model or an adapter that it begins with: name one with --donor")
     loaded_task = task if isinstance(task, Task) else load_task(task, rows, data, chat)
     if not loaded_task.origin["task"]:  # it was given as a dict
         loaded_task = write_task(loaded_task, Path(out, "task"))

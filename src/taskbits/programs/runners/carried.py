@@ -1,8 +1,9 @@
 """Weights that another model has, quantised and entropy-coded: weight = keep * weight + steps * whole numbers.
 
 Each row of a tensor (its last dimension) has a step, `step` / 2^(fine / 2), and its numbers a normal distribution of
-deviation 2^(wide / 2 - 8) steps, both about (an odd half is a factor of 1.5); fine and wide are coded before the
-tensor, those of a row as their difference to those of the whole. Encoding: `taskbits.fitting.carrying`.
+deviation 2^(wide / 2 - 8) steps, both about (an odd half is a factor of 1.5). Before the tensor fine and wide are
+coded: a middle, a scale of 1, 2, 4 or 8, and how each row differs, with a Laplace distribution of that scale.
+Encoding: `taskbits.fitting.carrying`.
 """
 
 import constriction
@@ -15,11 +16,17 @@ WORD = "u4"
 
 def adapt(pipe, data, keep, step, bound):
     decoder = constriction.stream.queue.RangeDecoder(data)
-    laplace = constriction.stream.model.QuantizedLaplace(-64, 64, 0, 1)
     for weight in pipe.model.parameters():
         rows = weight.data.view(-1, weight.shape[-1])
         fine, wide = [
-            decoder.decode(constriction.stream.model.Uniform(64)) + decoder.decode(laplace, len(rows)) for _ in "ab"
+            decoder.decode(constriction.stream.model.Uniform(64))
+            + decoder.decode(
+                constriction.stream.model.QuantizedLaplace(
+                    -64, 64, 0, 2.0 ** decoder.decode(constriction.stream.model.Uniform(4))
+                ),
+                len(rows),
+            )
+            for _ in "ab"
         ]
         numbers = decoder.decode(
             constriction.stream.model.QuantizedGaussian(-bound, bound),
