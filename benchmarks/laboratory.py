@@ -1,9 +1,10 @@
 """The laboratory's three tasks given its three models: what each program's length is at the same level.
 
-    python benchmarks/laboratory.py [--quick] [--out DIR] [--task math ...]
+    python benchmarks/laboratory.py [--quick] [--out DIR] [--task math ...] [--state random ...] [--scale 1.0]
 
 The level is the one that the best pre-trained program reaches, minus its interval; the ratios at round levels follow.
 Draws one comparison a task into --out and ends with one JSON line. Studies that are there already are gone on with.
+--state: search for these alone. --scale: of the seconds of each search; with 0, the tables of what was measured before.
 """
 
 import argparse
@@ -17,9 +18,10 @@ from taskbits.studies.frontier import complexity, envelope, ratios
 from taskbits.studies.study import Study
 
 ROOT = Path(__file__).parent.parent
-# Methods (None: all) and seconds. A random model gets time to train all of its weights.
+# Methods (None: all) and seconds. A random model gets time to train all of its weights, and to carry those of another.
+DONOR = "lab:posttrained"
 SEARCHES = {
-    "random": [(None, 90.0), (["full"], 600.0)],
+    "random": [(["zero-shot", "carried"], 600.0), (["full"], 600.0), (None, 90.0)],
     "pretrained": [(None, 150.0), (["lora"], 230.0)],
     "posttrained": [(None, 60.0), (["lora"], 90.0)],
 }
@@ -35,6 +37,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=ROOT / "build/laboratory")
     parser.add_argument("--task", nargs="*", default=["math", "translation", "instruction"])
+    parser.add_argument("--state", nargs="*", default=list(SEARCHES), choices=list(SEARCHES))
+    parser.add_argument("--scale", type=float, default=1.0)
     options = parser.parse_args()
     searches, rows, out = SEARCHES, None, options.out
     if options.quick:
@@ -43,11 +47,15 @@ def main() -> None:
     for task in options.task:
         studies = {}
         for state, search in searches.items():
-            for methods, budget in search:
-                study = measure(
-                    f"lab:{state}", f"lab:{task}", str(out / task / state), methods=methods, budget=budget, rows=rows
-                )
-            studies[state] = study
+            folder, donor = out / task / state, DONOR if state == "random" else None
+            for methods, budget in search if options.scale and state in options.state else ():
+                budget *= options.scale
+                how = {"methods": methods, "budget": budget, "rows": rows, "donor": donor}
+                measure(f"lab:{state}", f"lab:{task}", str(folder), **how)
+            if folder.exists():
+                studies[state] = Study.open(folder)
+        if set(studies) != set(searches):
+            continue
         draw_comparison(list(studies.values()), out / f"{task}.png")
         reach = level(studies["pretrained"])
         found = {state: complexity(study.measurements(), reach) for state, study in studies.items()}

@@ -15,13 +15,14 @@ from taskbits.programs.coding import Coded
 
 FAMILY = "parametric"
 _RATE = 0.03  # of a weight, over the weights' root mean square
-_BITS = (4.0, 2.0, 1.0, 3.0, 8.0, 0.5, 1.4, 5.6, 16.0)  # a weight
+# Bits of a weight, and steps of a training.
+_PLAN = [(4.0, 0), (2.0, 0), (2.0, 300), (1.0, 300), (8.0, 0), (3.0, 0), (1.0, 0), (0.5, 300), (16.0, 0), (3.0, 300)]
 
 
 def sweep(model, task):
     if not model.donor:
         return []
-    return [{"donor": model.donor, "bits": bits, "steps": steps} for steps in (0, 300) for bits in _BITS]
+    return [{"donor": model.donor, "bits": bits, "steps": steps} for bits, steps in _PLAN]
 
 
 def fit(model, task, settings, seed, progress):
