@@ -14,6 +14,8 @@ from taskbits.models.donors import weights_of
 from taskbits.programs.coding import Coded
 
 FAMILY = "parametric"
+_OF = 1000
+_JUDGED, _TRAINING_JUDGED = 0.5, 0.15  # about the share of the time that goes before the quantising, or the training
 _RATE = 0.03  # of a weight, over the weights' root mean square
 # Bits of a weight, and steps of a training.
 _PLAN = [(4.0, 0), (2.0, 0), (2.0, 300), (1.0, 300), (8.0, 0), (3.0, 0), (1.0, 0), (0.5, 300), (16.0, 0), (3.0, 300)]
@@ -28,7 +30,14 @@ def sweep(model, task):
 def fit(model, task, settings, seed, progress):
     if not settings.get("donor"):
         raise UserError("method carried needs a model or an adapter to carry: name one with --donor")
-    changes, matters, keep = _judged(model, task, settings["donor"], seed, progress)
+    judging = _TRAINING_JUDGED if settings["steps"] else _JUDGED
+
+    def then(done, of):
+        progress(round(judging * _OF + (1 - judging) * _OF * done / of), _OF)
+
+    changes, matters, keep = _judged(
+        model, task, settings["donor"], seed, lambda done, of: progress(round(judging * _OF * done / of), _OF)
+    )
     count = sum(change.numel() for change in changes.values())
     size = max(1, round(settings["bits"] * count / 8))
     if settings["steps"]:
@@ -38,9 +47,9 @@ def fit(model, task, settings, seed, progress):
                     weight.data.zero_()
             scale = math.sqrt(sum(float(change.square().sum()) for change in changes.values()) / count)
             plan = size, settings["steps"], _RATE * scale
-            payload, distribution, bits = carrying.trained(model, task, changes, matters, plan, seed, progress)
+            payload, distribution, bits = carrying.trained(model, task, changes, matters, plan, seed, then)
     else:
-        payload, distribution, bits = carrying.quantised(changes, matters, size, progress)
+        payload, distribution, bits = carrying.quantised(changes, matters, size, then)
     shapes = {name: list(change.shape) for name, change in changes.items()}
     content = {"donor": settings["donor"], "tensors": shapes}
     return fitted("carried", model, task, Coded("carried", {"keep": keep, **distribution}, payload, bits, content))
@@ -56,7 +65,7 @@ def _judged(model, task, donor: str, seed: int, progress):
         with model.preserved(), model.single_precision():
             for name, weight in model.lm.named_parameters():
                 weight.data.copy_(theirs[name])
-            matters = carrying.matter(model, task, seed, progress)
+            matters = carrying.matter(model, task, seed, lambda done, of: progress(of + done, 2 * of))
 
         def weighed(some: dict) -> float:
             return sum(
