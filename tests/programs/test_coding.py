@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import constriction
 import numpy
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,10 +23,12 @@ def test_integers_come_back(values):
     assert decoder.decode(laplace, len(values)).tolist() == values
 
 
-def test_laplace_numbers_take_about_their_entropy():
-    values = numpy.rint(numpy.random.default_rng(0).laplace(0, 1.7, 20_000))
-    coded = coding.encode_integers(values)
-    assert len(coded.payload) * 8 < 1.02 * coded.entropy
+@pytest.mark.parametrize(("scale", "size"), [(1.7, 20_000), (0.05, 20_000), (1.2, 60), (0.2, 900)])
+@pytest.mark.parametrize("grouped", [True, False])
+def test_numbers_take_about_their_ideal_bits(scale, size, grouped):
+    values = numpy.rint(numpy.random.default_rng(0).laplace(0, scale, size))
+    coded = coding.encode_integers(values, [size // 4, size - size // 4] if grouped else None)
+    assert coded.ideal_bits / 8 - 1 <= len(coded.payload) <= 1.02 * coded.ideal_bits / 8 + 4  # whole words
 
 
 def test_tensors_come_back_within_half_a_step():
@@ -64,4 +67,4 @@ def test_groups_of_unlike_spread_take_fewer_bits_together_than_one_distribution(
     values = numpy.concatenate([numpy.rint(random.laplace(0, scale, 500)) for scale in (0.1, 0.15, 1.0, 0.2)])
     one, grouped = coding.encode_integers(values), coding.encode_integers(values, [500] * 4)
     assert len(grouped.payload) < 0.85 * len(one.payload)
-    assert len(grouped.payload) * 8 < 1.02 * one.entropy
+    assert grouped.ideal_bits < 0.85 * one.ideal_bits

@@ -64,4 +64,4 @@ def fitted_numbers(
     """Wrap whole numbers and their step into a program whose runner also takes `settings`."""
     coded = numbers.coded
     settings = {**settings, "step": numbers.step, **coded.settings}
-    return fitted(name, model, task, Coded(runner, settings, coded.payload, coded.entropy, content))
+    return fitted(name, model, task, Coded(runner, settings, coded.payload, coded.ideal_bits, content))

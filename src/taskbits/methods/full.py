@@ -19,9 +19,9 @@ def fit(model, task, settings, seed, progress):
     if key not in (trained := kept(task, "full")):
         trained.clear()  # one is large
         trained[key] = _changes(model, task, settings["steps"], settings["rate"], seed, progress)
-    payload, distribution, entropy = encode_tensors(trained[key], settings["spread"])
+    payload, distribution, bits = encode_tensors(trained[key], settings["spread"])
     shapes = {name: list(weight.shape) for name, weight in model.lm.named_parameters()}
-    return fitted("full", model, task, Coded("full", distribution, payload, entropy, {"tensors": shapes}))
+    return fitted("full", model, task, Coded("full", distribution, payload, bits, {"tensors": shapes}))
 
 
 def _changes(model, task, steps, rate, seed, progress):

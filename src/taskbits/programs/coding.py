@@ -30,11 +30,11 @@ class Coded:
 
 @dataclass(frozen=True)
 class CodedIntegers:
-    """A payload, the settings of the distribution that decode it, and the numbers' empirical entropy in bits."""
+    """A payload, the settings of the distributions that decode it, and the cross-entropy under these in bits."""
 
     payload: bytes
     settings: dict
-    entropy: float
+    ideal_bits: float
 
 
 def encode_integers(values: np.ndarray, groups: list[int] | None = None) -> CodedIntegers:
@@ -47,21 +47,22 @@ def encode_integers(values: np.ndarray, groups: list[int] | None = None) -> Code
     bound = max(1, int(np.abs(values).max()))
     parts = np.split(values, np.cumsum(groups)[:-1]) if groups else [values]
     spread = max(_spread(part, bound) for part in parts)
-    encoder = _queue.RangeEncoder()
+    encoder, bits = _queue.RangeEncoder(), 0.0
     for part in parts:
         scale = spread
         if groups:
             k = min(range(8), key=lambda k: laplace_bits(part, spread / 2**k))
             encoder.encode(k, _models.Uniform(8))
-            scale = spread / 2**k
+            scale, bits = spread / 2**k, bits + 3
+        bits += laplace_bits(part, scale)
         encoder.encode(part, _models.QuantizedLaplace(-bound, bound, 0.0, scale))
-    return CodedIntegers(payload(encoder), {"spread": spread, "bound": bound}, _entropy(values))
+    return CodedIntegers(payload(encoder), {"spread": spread, "bound": bound}, bits)
 
 
 def encode_tensors(changes: list[np.ndarray], spread: float) -> tuple[bytes, dict, float]:
     """Code float arrays for the runner `full`, each in steps of a power of two that gives it about this spread.
 
-    Returns the payload, {"spread", "bound"}, and the empirical entropy of the numbers in bits.
+    Returns the payload, {"spread", "bound"}, and its cross-entropy in bits.
     """
     exponents, numbers = [], []
     for change in changes:
@@ -72,17 +73,11 @@ def encode_tensors(changes: list[np.ndarray], spread: float) -> tuple[bytes, dic
     bound = max(1, int(np.abs(everything).max()))
     fitted = _spread(everything, bound)
     encoder, model = _queue.RangeEncoder(), _models.QuantizedLaplace(-bound, bound, 0.0, fitted)
-    entropy = 5.0 * len(changes)
+    bits = 5.0 * len(changes) + laplace_bits(everything, fitted)
     for exponent, values in zip(exponents, numbers, strict=True):
         encoder.encode(exponent, _models.Uniform(32))
         encoder.encode(values, model)
-        entropy += _entropy(values)
-    return payload(encoder), {"spread": fitted, "bound": bound}, entropy
-
-
-def _entropy(values: np.ndarray) -> float:
-    _, counts = np.unique(values, return_counts=True)
-    return float(-(counts * np.log2(counts / counts.sum())).sum())
+    return payload(encoder), {"spread": fitted, "bound": bound}, bits
 
 
 def laplace_bits(values: np.ndarray, scale: float) -> float:
