@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from taskbits.tasks.metrics import Score
     from taskbits.tasks.task import Task
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 _HOMES = {
     "api": (
