@@ -23,7 +23,7 @@ from taskbits.tasks.frame import Frame
 
 def standalone(program: Program, dtype: str) -> bytes:
     """The content of the file that `python FILE --model M --input IN` runs. dtype: the model's arithmetic."""
-    return _build(program.payload, json.dumps(_coded(program)), program.frame, dtype)
+    return program.payload + _code(json.dumps(_coded(program)), program.frame, dtype)
 
 
 def rough_size(program: Program, dtype: str) -> int:
@@ -39,8 +39,8 @@ def _coded(program: Program) -> list[tuple[str, dict, int]]:
 
 
 @functools.lru_cache(maxsize=64)
-def _build(payload: bytes, parts: str, frame: Frame, dtype: str) -> bytes:
-    return payload + _application(_deflate(_source(json.loads(parts), frame, dtype)))
+def _code(parts: str, frame: Frame, dtype: str) -> bytes:
+    return _application(_deflate(_source(json.loads(parts), frame, dtype)))
 
 
 def _source(parts: list[tuple[str, dict, int]], frame: Frame, dtype: str) -> bytes:
