@@ -161,8 +161,7 @@ def print_frontier(study: "Study") -> None:
             overflow="fold",
             justify="right" if column in ("bytes", "payload") else "left",
         )
-    for row in found:
-        settings = " ".join(f"{name}={value}" for name, value in row["settings"].items())
+    for row, m in zip(found, study.frontier(), strict=True):
         test = "" if row["test"] is None else f"{row['test']:.3f}"
         low, high = row["interval"]
         interval = "unknown" if low is None else f"{low:.2f}–{high:.2f}"
@@ -170,7 +169,7 @@ def print_frontier(study: "Study") -> None:
             f"{row['bytes']:,}",
             f"{row['payload_bytes']:,}",
             row["method"],
-            escape(settings),
+            escape(" ".join(m.settings_in_words)),
             "" if study.published else f"{row['validation']:.3f}",
             test,
             interval,

@@ -42,7 +42,7 @@ def _places(model, size: int) -> tuple[list[str], str, int]:
 
 
 def low_rank(model, names: list[str], rank: int, seed: int) -> Change:
-    """Coefficients: a column of the left and a row of the right factor for each matrix, one rank after another."""
+    """Factors of this rank for each matrix. Coefficients: a column of the left and a row of the right factor for each matrix, one rank after another."""
     shapes = [model.lm.get_parameter(name).shape for name in names]
     sizes = [part for shape in shapes for part in shape] * rank
 
@@ -56,8 +56,8 @@ def low_rank(model, names: list[str], rank: int, seed: int) -> Change:
         return Update({name: (left, right) for name, left, right in factors(coefficients)})
 
     def tidy(coefficients):
-        balanced = [balanced(left, right) for _, left, right in factors(coefficients)]
-        return torch.cat([part for k in range(rank) for left, right in balanced for part in (left[:, k], right[k])])
+        pairs = [balanced(left, right) for _, left, right in factors(coefficients)]
+        return torch.cat([part for k in range(rank) for left, right in pairs for part in (left[:, k], right[k])])
 
     groups = [sum(shape) for shape in shapes] * rank
     generator = torch.Generator().manual_seed(seed)

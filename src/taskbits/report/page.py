@@ -152,7 +152,7 @@ def _program(m: Measurement, best: bool) -> Markup:
         **{name: value for name, _, value in also if isinstance(value, str)},
         "length": f"{m.bytes:,} bytes = {8 * m.bytes:,} bits",
         "payload": f"{m.payload_bytes:,} bytes{coded}",
-        "settings": _settings(m.settings),
+        "settings": ", ".join(m.settings_in_words) or "–",
         "seed": m.seed,
         "took": f"{m.seconds:,.1f} s, {m.scoring_seconds:,.1f} s of it to score it",
         "file": h("code", f"programs/{m.program}.tbp"),
@@ -250,7 +250,7 @@ def _table(shown: list[Measurement], programs: list[Measurement]) -> Markup:
             score(m.test),
             score(m.validation),
             _method(m.method, [m]),
-            h("td", _settings(m.settings), class_="settings"),
+            h("td", ", ".join(m.settings_in_words) or "–", class_="settings"),
             _number(m.payload_bytes, f"{m.payload_bytes:,}"),
             _number(m.ideal_bits, "" if m.ideal_bits is None else f"{m.ideal_bits:,.1f}"),
             data_family=_family([m]),
@@ -358,10 +358,6 @@ def _facts(facts: dict) -> Markup:
 
 def _score(score: Score) -> str:
     return f"{score.value:.3f} (95% {score.low:.3f} to {score.high:.3f}; n\u00a0=\u00a0{score.n:,})"
-
-
-def _settings(settings: dict) -> str:
-    return ", ".join(f"{name}={value}" for name, value in settings.items()) or "–"
 
 
 def _verbatim(*text: object) -> Markup:

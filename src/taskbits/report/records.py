@@ -41,7 +41,7 @@ def write_records(studies: list[Study], path: Path) -> None:
                 copy = path.with_suffix("") / f"{m.program}.tbp"
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(study.path(m.program).read_bytes())
-                settings = ", ".join(f"{name}={value}" for name, value in m.settings.items())
+                settings = ", ".join(m.settings_in_words)
                 command = score_command(study.info, f"{copy.parent.name}/{copy.name}")
                 cells = (
                     *(task(study.info), label(study.info), level, f"{m.bytes:,}", f"{m.payload_bytes:,}", m.method),

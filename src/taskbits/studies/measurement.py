@@ -8,6 +8,7 @@ import json
 import math
 import re
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import NoneType
 
 from taskbits.errors import UserError
@@ -58,6 +59,12 @@ class Measurement:
     peak_memory: int | None = None
     test: Score | None = field(default=None, compare=False)
     unconfirmed: str | None = field(default=None, compare=False)
+
+    @property
+    def settings_in_words(self) -> list[str]:
+        """The settings for people, each a text; of a donor's path its last part."""
+        shown = {name: Path(value).name if name == "donor" else value for name, value in self.settings.items()}
+        return [f"{name}={value}" for name, value in shown.items()]
 
 
 @dataclass(frozen=True)
