@@ -42,7 +42,8 @@ def _places(model, size: int) -> tuple[list[str], str, int]:
 
 
 def low_rank(model, names: list[str], rank: int, seed: int) -> Change:
-    """Factors of this rank for each matrix. Coefficients: a column of the left and a row of the right factor for each matrix, one rank after another."""
+    """Factors of this rank for each matrix, in coefficients: a column of the left and a row of the right for each of
+    them, one rank after another."""
     shapes = [model.lm.get_parameter(name).shape for name in names]
     sizes = [part for shape in shapes for part in shape] * rank
 
