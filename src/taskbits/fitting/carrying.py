@@ -28,6 +28,7 @@ _WIDE = 64  # values of `wide` and of `fine`, as in the runner
 _LOWEST = 8
 _BLOCK = 128  # columns whose errors are passed on at once
 _TRIES = 4
+_OVER = 1.02  # of the wanted size, which is near enough
 _MOST = 2**19  # the largest number
 
 
@@ -93,7 +94,7 @@ def quantised(
             flat = change.reshape(-1, change.shape[-1])
             numbers[name] = _rounded(flat, steps, matters.inputs.get(name)).numpy().astype(np.int32)
         found, settings, bits = _encoded(numbers, fine, step)
-        if len(found) <= size or number == _TRIES - 1:
+        if len(found) <= _OVER * size or number == _TRIES - 1:
             break
         # A bit for each number less by steps of twice the size, where numbers take more than one.
         count = sum(some.size for some in numbers.values())
