@@ -23,8 +23,10 @@ from dataclasses import replace
 
 import constriction
 import numpy as np
+import torch
 
 from taskbits.errors import UserError
+from taskbits.fitting import carrying
 from taskbits.models import memory
 from taskbits.models.model import Model, load_model
 from taskbits.programs import coding, decode, export, runners
@@ -106,6 +108,9 @@ def programs(model: Model) -> list[Program]:
     taught = {"text": "Q: one A: 1\nQ: two A: 2", **lesson}
     examples = [f"Q: after {i} A: {i + 1}" for i in range(4)]
     change, spread, _ = coding.encode_tensors([draw.normal(0, 0.01, shape) for shape in shapes.values()], 1.0)
+    changes = {name: torch.from_numpy(draw.normal(0, 0.01, shape)).float() for name, shape in shapes.items()}
+    matters = carrying.Matter({name: torch.ones(part.numel() // part.shape[-1]) for name, part in changes.items()}, {})
+    weights, steps, _ = carrying.quantised(changes, matters, 20_000, lambda done, of: None)
     coded = next(way for way in encode_text(model, ", ".join(["after 1 comes 2"] * 20)) if way.runner == "coded")
     with model.preserved():  # it learns them
         drawn = next(iter(encode_examples(model, examples, 2, 2, 1e-3, lambda done, of: None)))
@@ -128,6 +133,7 @@ def programs(model: Model) -> list[Program]:
         ("seeded", {"target": "mlp", "blocks": 4, "scale": 0.01}, draw.bytes(8)),
         ("blora", {"target": "mlp", "rank": 2}, coding.payload(encoder)),
         ("norms", *_with({"target": "norm"}, grouped([shape[0] for shape in vectors]))),
+        ("carried", {"keep": 1, **steps}, weights),
     ]
     assert {part for runner, _, _ in made for part in runner.split("+")} == set(runners.NAMES)
     frames = [
@@ -136,9 +142,10 @@ def programs(model: Model) -> list[Program]:
         Frame("{a}{b}", ("\n", "Q:"), 4, "options", "conditional", chat=True),
     ]
     names = ("zero-shot", "norms", "of-a-stranger")
+    parts = [Part(*some) for some in made]
+    sequences = [*((part,) for part in parts), (parts[1], parts[8]), (parts[8], parts[4], parts[2])]
     return [
-        Program(names[number % 3], model.fingerprint, frames[number % 3], (Part(runner, settings, payload),))
-        for number, (runner, settings, payload) in enumerate(made)
+        Program(names[number % 3], model.fingerprint, frames[number % 3], some) for number, some in enumerate(sequences)
     ]
 
 
