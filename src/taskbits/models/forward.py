@@ -21,7 +21,7 @@ Row = tuple[list[int], int]
 _LOGITS = 2**25  # that are held at a time
 _GAIN = 0.7  # of the time of the fused attention that another must take at most
 _LEFT = 40  # numbers that a layer leaves for the backward pass, for each of a token's in its hidden state
-_ENOUGH = 2**30  # bytes that a part leaves, from where on a CPU does not gain by larger ones
+_ENOUGH = 3 * 2**29  # bytes that a part leaves, from where on a CPU does not gain by larger ones
 _SCORES = 2**27  # attention scores of a layer that may be held; where there would be more, the fused attention is taken
 
 
