@@ -22,6 +22,9 @@ from taskbits.tasks.task import Task
 
 _ROWS, _BATCHES = 4, 48  # of the train split, that weights are judged by
 _TRAINED = 8  # rows of a batch that they are trained on
+_LEAST = (
+    0.1  # of what rows of a tensor matter on average, that each does: few rows of the train split say little of one
+)
 _DAMPING = 0.01  # of the mean of the inputs' second moments, added to each
 _DEAD = 0.06  # by which numbers are rounded towards zero more often than away from it: they take fewer bits
 _WIDE = 64  # values of `wide` and of `fine`, as in the runner
@@ -155,7 +158,7 @@ def trained(
 def _fine(rows: torch.Tensor) -> np.ndarray:
     """How much finer the step of each row is, in half octaves, over that of a row that matters 1."""
     mean = rows.mean().item()
-    matter = rows.clamp(min=max(1e-4 * mean, 1e-30))
+    matter = rows.clamp(min=max(_LEAST * mean, 1e-30))
     return np.rint(matter.log2().numpy()).astype(np.int64)
 
 
