@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 import transformers
-from conftest import QUICK, nothing, shorten_lessons, write_task
+from conftest import QUICK, nothing, shorten_lessons, write_adapter, write_task
 from elsewhere import DEVICE, Elsewhere
 from packaging.version import Version
 
@@ -23,6 +23,7 @@ from taskbits.programs.runners import prequential
 from taskbits.search.scoring import score
 from taskbits.tasks.frame import Frame
 from taskbits.tasks.load import load_task
+from taskbits.testing import write_model
 
 SHORT = {
     "subset": {"n": 4, "tries": 1},
@@ -118,8 +119,13 @@ def test_standalone_files_in_float64_go_where_there_is_float64(monkeypatch, runn
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_method_works_elsewhere_and_its_program_here(monkeypatch, elsewhere, model, tasks, name):
+def test_each_method_works_elsewhere_and_its_program_here(
+    monkeypatch, elsewhere, model, model_folder, tasks, name, tmp_path
+):
     shorten_lessons(monkeypatch)
+    donor = write_adapter(tmp_path, model_folder) if name == "shrunk" else write_model(tmp_path, seed=8)
+    for one in (elsewhere, model):
+        monkeypatch.setattr(one, "donor", donor)
     for module in (distilled, self_train):
         monkeypatch.setattr(module, "_CHOSEN_FROM", 4)
     changes = {"steps": 2} if "steps" in method(name).sweep(model, tasks["written"])[0] else {}
