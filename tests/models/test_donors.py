@@ -8,9 +8,12 @@ from conftest import write_adapter, write_task
 
 import taskbits
 from taskbits.errors import UserError
+from taskbits.fitting import carrying
 from taskbits.methods import carried, shrunk
 from taskbits.models import donors
 from taskbits.models.places import covering
+from taskbits.programs import decode
+from taskbits.programs.program import Part
 from taskbits.tasks.load import load_task
 from taskbits.testing import write_model
 
@@ -92,3 +95,17 @@ def test_carrying_more_bits_comes_nearer(model_folder, task_folder, tmp_path, mo
         assert 8 * len(found.program.payload) <= 1.02 * found.ideal_bits + 16
     assert distances[0] > 4 * distances[1] > 16 * distances[2]
     assert all(0.5 * bits < size < 1.3 * bits + 0.6 for size, bits in zip(sizes, (1, 4, 8), strict=False)), sizes
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0, 4.0])
+def test_weights_are_decoded_in_the_steps_that_they_were_rounded_to(model, scale):
+    generator = torch.Generator().manual_seed(0)
+    changes = {name: torch.randn(w.shape, generator=generator) / 9 for name, w in model.lm.named_parameters()}
+    rows = {name: torch.rand(w.numel() // w.shape[-1], generator=generator) for name, w in changes.items()}
+    matters = carrying.Matter({name: scale * some for name, some in rows.items()}, {})
+    size = 2 * model.lm.num_parameters()
+    payload, settings, _ = carrying.quantised(changes, matters, size, lambda done, of: None)
+    with model.preserved():
+        decode.results(model, Part("carried", {"keep": 0, **settings}, payload))
+        for name, weight in model.lm.named_parameters():
+            assert (weight.detach().float() - changes[name]).norm() < 1e-2 * changes[name].norm()

@@ -231,9 +231,9 @@ def _encoded(numbers: dict[str, np.ndarray], fine: dict[str, np.ndarray], step: 
     bound = max(1, *(int(np.abs(some).max()) for some in numbers.values()))
     encoder = constriction.stream.queue.RangeEncoder()
     gaussian = constriction.stream.model.QuantizedGaussian(-bound, bound)
-    # The factor of all steps takes up what is common to them.
-    lowest = min(int(np.median(some)) for some in fine.values())
-    step, total = float(np.ldexp(step, -lowest // 2)) * (1.5 if lowest % 2 else 1.0), 0.0
+    # The factor of all steps takes up what is common to them: octaves, for half of one would make steps others.
+    lowest = min(int(np.median(some)) for some in fine.values()) // 2 * 2
+    step, total = float(np.ldexp(step, -lowest // 2)), 0.0
     for name, some in numbers.items():
         wide, bits = _wide(torch.from_numpy(some))
         total += bits
