@@ -6,6 +6,7 @@ steps sets the size. Rounding errors of a matrix are passed on to the columns be
 its outputs on those rows (GPTQ, Frantar et al. 2023).
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -22,9 +23,8 @@ from taskbits.tasks.task import Task
 
 _ROWS, _BATCHES = 4, 48  # of the train split, that weights are judged by
 _TRAINED = 8  # rows of a batch that they are trained on
-_LEAST = (
-    0.1  # of what rows of a tensor matter on average, that each does: few rows of the train split say little of one
-)
+# Of what rows of a tensor matter on average, that each does: few rows of the train split say little of one.
+_LEAST = 0.1
 _DAMPING = 0.01  # of the mean of the inputs' second moments, added to each
 _DEAD = 0.06  # by which numbers are rounded towards zero more often than away from it: they take fewer bits
 _WIDE = 64  # values of `wide` and of `fine`, as in the runner
@@ -33,6 +33,7 @@ _BLOCK = 128  # columns whose errors are passed on at once
 _TRIES = 4
 _OVER = 1.02  # of the wanted size, which is near enough
 _MOST = 2**19  # the largest number
+_GRID = np.linspace(-6, 4, 101)  # logarithms of deviations whose entropy is tabled
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def matter(model: Model, task: Task, seed: int, progress: Progress) -> Matter:
     squares: dict[str, torch.Tensor] = {}
     moments: dict[str, torch.Tensor] = {}
     names = {id(weight): name for name, weight in model.lm.named_parameters()}
-    owners = {module: names[id(module.weight)] for module in model.lm.modules() if _is_product(module)}
+    owners = {module: names[id(module.weight)] for module in model.lm.modules() if isinstance(module, torch.nn.Linear)}
 
     def see(module, given, output) -> None:
         flat = given[0].detach().flatten(0, -2).float()
@@ -74,10 +75,6 @@ def matter(model: Model, task: Task, seed: int, progress: Progress) -> Matter:
         for name, weight in model.lm.named_parameters()
     }
     return Matter(rows, {name: moment.cpu() for name, moment in moments.items()})
-
-
-def _is_product(module: torch.nn.Module) -> bool:
-    return isinstance(module, torch.nn.Linear)
 
 
 def quantised(
@@ -184,22 +181,16 @@ def _step(changes: dict[str, torch.Tensor], fine: dict[str, np.ndarray], bits: f
 
 def _entropy(deviations: np.ndarray) -> np.ndarray:
     """Of a normal distribution in steps, rounded: from a table."""
-    grid = np.linspace(-6, 4, 101)
-    return np.where(
-        deviations > 2.0**4,
-        np.log2(np.maximum(deviations, 1)) + 0.5 * math.log2(2 * math.pi * math.e),
-        np.interp(np.log2(np.maximum(deviations, 1e-30)), grid, _table(tuple(grid))),
-    )
+    logs = np.log2(np.maximum(deviations, 1e-30))
+    return np.where(logs > _GRID[-1], logs + 0.5 * math.log2(2 * math.pi * math.e), np.interp(logs, _GRID, _table()))
 
 
-def _table(grid: tuple) -> np.ndarray:
-    found = []
-    for exponent in grid:
-        whole = torch.arange(-200, 201, dtype=torch.float64)
-        deviation = 2.0**exponent
-        chance = torch.special.ndtr((whole + 0.5) / deviation) - torch.special.ndtr((whole - 0.5) / deviation)
-        found.append(float(-torch.xlogy(chance, chance).sum() / math.log(2)))
-    return np.array(found)
+@functools.cache
+def _table() -> np.ndarray:
+    whole = torch.arange(-200, 201, dtype=torch.float64)
+    deviations = torch.from_numpy(2.0**_GRID)[:, None]
+    chances = torch.special.ndtr((whole + 0.5) / deviations) - torch.special.ndtr((whole - 0.5) / deviations)
+    return (-torch.xlogy(chances, chances).sum(1) / math.log(2)).numpy()
 
 
 def _rounded(change: torch.Tensor, steps: torch.Tensor, moments: torch.Tensor | None) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import safetensors
 import torch
 
-from taskbits.errors import UserError
+from taskbits.errors import UserError, in_short
 from taskbits.models.model import Model, load_model
 from taskbits.models.places import is_transposed
 
@@ -134,5 +134,4 @@ def stored(folder: Path) -> str:
 
 
 def _unfit(folder: Path, model: Model, error: Exception) -> UserError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return UserError(f"the adapter {folder} does not fit {model.spec}: {reason}")
+    return UserError(f"the adapter {folder} does not fit {model.spec}: {in_short(error)}")

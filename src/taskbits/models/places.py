@@ -51,9 +51,8 @@ def covering(model: Model, names: Iterable[str]) -> Places:
     Raises UserError if no text stands in their names and in no other kind of parameter's.
     """
     parameters, names = dict(model.lm.named_parameters()), list(names)
-    parts = {names[0][i:j] for i in range(len(names[0])) for j in range(i + 1, len(names[0]) + 1)}
     best: Places | None = None
-    for part in sorted(parts, key=lambda p: (len(p), p)):
+    for part in _texts_in(names[0]):
         found = [name for name in parameters if part in name]
         fits = set(names) <= set(found) and all(parameters[name].ndim == 2 for name in found)
         if fits and (best is None or len(found) < len(best[0])):
@@ -71,12 +70,17 @@ def is_transposed(model: Model, name: str) -> bool:
 def selector(names: Iterable[str], everything: Iterable[str]) -> str | None:
     """The shortest text that stands in each of these names and in no other one of `everything`; None if none does."""
     names = list(names)
-    others, first = set(everything) - set(names), names[0] if names else ""
-    parts = {first[i:j] for i in range(len(first)) for j in range(i + 1, len(first) + 1)}
-    for part in sorted(parts, key=lambda p: (len(p), p)):
+    others = set(everything) - set(names)
+    for part in _texts_in(names[0] if names else ""):
         if all(part in name for name in names) and not any(part in name for name in others):
             return part
     return None
+
+
+def _texts_in(name: str) -> list[str]:
+    """All that stands in a name, the shortest first."""
+    parts = {name[i:j] for i in range(len(name)) for j in range(i + 1, len(name) + 1)}
+    return sorted(parts, key=lambda part: (len(part), part))
 
 
 def _matrices(model: Model) -> list[str]:

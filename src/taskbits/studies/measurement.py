@@ -63,7 +63,7 @@ class Measurement:
     @property
     def settings_in_words(self) -> list[str]:
         """The settings for people, each a text; of a donor's path its last part."""
-        shown = {name: Path(value).name if name == "donor" else value for name, value in self.settings.items()}
+        shown = {name: Path(str(value)).name if name == "donor" else value for name, value in self.settings.items()}
         return [f"{name}={value}" for name, value in shown.items()]
 
 
