@@ -11,10 +11,11 @@ rank 1 on the attention's matrices, in batches of 8 rows. Ways:
     peft16    the same with the model in bfloat16
     ours      what the methods do
 
-Each runs in a process of its own: seconds a row (of the batches behind the first), and the peak of memory over
-the bytes of the weights in bfloat16. For the large Llama also that of scoring a prompt and of decoding programs that
-train all weights with SGD or Adafactor. The case `scoring` times Gemma's first and second scoring of 60 rows, and
-plain transformers. Results are kept in DIR/training.jsonl: what is there is not measured again.
+Each runs in a process of its own: seconds a row (of the batches behind the first; on a GPU of the last, behind a minute
+of training), and the peak of memory over the bytes of the weights in bfloat16. For the large Llama also that of scoring
+a prompt and of decoding programs that train all weights with SGD or Adafactor. The case `scoring` times Gemma's first
+and second scoring of 60 rows, and plain transformers. Results are kept in DIR/training.jsonl: what is there is not
+measured again.
 """
 
 import argparse
@@ -38,6 +39,7 @@ WAYS = ("dense", "peft32", "peft16", "ours")
 HELD = ("zero-shot", "Adafactor", "SGD")  # of the largest model: memory alone
 CASES = ("agnews", "short", "translation", "math", "billion", "scoring")
 BATCH, RATE = 8, 1e-2
+LAST = 32  # steps that count on a GPU
 LLAMA = {
     "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32,
     "num_key_value_heads": 4, "vocab_size": 32000, "max_position_embeddings": 2048,
@@ -73,7 +75,11 @@ def prepared(case: str, options) -> tuple[str, str]:
             torch.set_default_dtype(torch.float32)
             tokenizer = transformers.AutoTokenizer.from_pretrained(resolve("lab:random", "models"))
             tokenizer.save_pretrained(folder)
-        rows = [{"text": " ".join(str(n * k % 97) for k in range(options.tokens)), "label": "a"} for n in range(1, 35)]
+        sizes = {"text": 3 * options.tokens // 10, "label": options.tokens // 20}  # words, of three tokens
+        rows = [
+            {name: " ".join(str(n * k % 97) for k in range(1, size)) for name, size in sizes.items()}
+            for n in range(1, 35)
+        ]
         return str(folder), write_task(options.out / "numbers", rows, "{text}\nIs:", " {label}")
     if case in ("translation", "scoring"):
         count = 2 + (options.rows if case == "translation" else 60)
@@ -133,40 +139,48 @@ def one(case: str, way: str, options) -> dict:
         rows, targets = rows[:total], targets[:total]
     examples = example_rows(model, task.frame, list(zip(rows, targets, strict=True))[:total], ends=True)
     took: list[float] = []
+    gpu = torch.cuda.is_available()
+
+    def enough() -> bool:
+        """All rows once, behind a batch that doesn't count; on a GPU for so many seconds, and the end counts."""
+        return sum(took[1:]) > options.seconds if gpu else len(took) > total // BATCH
 
     def timed(step) -> None:
         begun = time.perf_counter()
         step()
-        if torch.cuda.is_available():
+        if gpu:
             torch.cuda.synchronize()
         took.append(time.perf_counter() - begun)
 
-    memory.forget() if torch.cuda.is_available() else None
+    memory.forget() if gpu else None
     if way == "ours":
         change = lora.low_rank(model, names, 1, 0)
         coefficients = change.start.clone().to(model.lm.device).requires_grad_(True)
         optimizer = torch.optim.Adam([coefficients], RATE)
         with model.quick():
-            steps = gradients(
-                model, batches(model, task, BATCH, 2 + total // BATCH, 0), lambda: change.update(coefficients)
-            )
+            steps = gradients(model, batches(model, task, BATCH, 10**9, 0), lambda: change.update(coefficients))
 
             def step():
                 next(steps)
                 optimizer.step()
                 optimizer.zero_grad()
 
-            for _ in range(1 + total // BATCH):
+            while not enough():
                 timed(step)
     else:
         step = dense_step(model, names) if way == "dense" else peft_step(model, names)
         some = [padded(examples[at : at + BATCH], model.end, model.lm.device) for at in range(0, total, BATCH)]
-        for batch in [some[0], *some]:
+        for batch in itertools.chain(some[:1], itertools.cycle(some)):
+            if enough():
+                break
             timed(lambda batch=batch: step(batch))
+    counted = took[-LAST:] if gpu else took[1:]
     return {
-        "case": case, "way": way, "seconds a row": round(sum(took[1:]) / (BATCH * len(took[1:])), 4),
+        "case": case, "way": way, "seconds a row": round(sum(counted) / (BATCH * len(counted)), 4),
         "memory": round(memory.peak() / (2 * count), 2), "peak GiB": round(memory.peak() / 2**30, 2),
-        "parameters": count, "dtype": model.dtype, "rows": total,
+        "parameters": count, "dtype": model.dtype, "rows": total, "tokens": sum(len(tokens) for tokens, _ in examples),
+        "device": torch.cuda.get_device_name() if gpu else "cpu", "steps": len(took),
+        "longest": round(max(took), 1),
     }  # fmt: skip
 
 
@@ -256,6 +270,7 @@ def main() -> None:
     parser.add_argument("--way", nargs="*", default=[*WAYS, *HELD], choices=[*WAYS, *HELD])
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=64, help="of the rows of the random Llama, about")
+    parser.add_argument("--seconds", type=float, default=60, help="of training, on a GPU")
     parser.add_argument("--dtype", default="auto", help="of ours: float32 where bfloat16 is slow")
     parser.add_argument("--out", type=Path, default=ROOT / "build/training")
     parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
@@ -290,7 +305,7 @@ def main() -> None:
                 continue
             model, task = prepared(case, options)
             command = [sys.executable, __file__, "--case", case, "--way", way, "--rows", str(options.rows)]
-            command += ["--model", model, "--task", task, "--dtype", options.dtype]
+            command += ["--model", model, "--task", task, "--dtype", options.dtype, "--seconds", str(options.seconds)]
             result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
             if result.returncode:
                 print(f"{case} {way}: failed with exit code {result.returncode}", flush=True)

@@ -9,6 +9,7 @@ from test_kinds import kinds
 from taskbits.fitting.training import batches, gradients
 from taskbits.models import devices, engine, forward, heads, memory, products
 from taskbits.models.model import load_model
+from taskbits.models.replay import Descent
 from taskbits.models.update import Update, beside
 from taskbits.tasks.load import load_task
 
@@ -52,7 +53,63 @@ def test_an_update_beside_the_weights_is_as_one_in_them(kind):
         assert (found - before).abs().max() > 1e-2 * found.abs().max()
         assert torch.equal(lm(tokens).logits, before)  # nothing of it is left
     assert all(isinstance(weight, torch.nn.Parameter) for weight in lm.parameters())
-    assert not any(module._forward_hooks for module in lm.modules())
+
+
+def test_updates_add_up_beside_the_weights():
+    lm, tokens = built("llama"), torch.tensor([ROWS[0][0]])
+    update = Update({name: pair for name, pair in drawn(lm).factors.items() if "proj" in name})
+    twice = Update({name: (left, 2 * right) for name, (left, right) in update.factors.items()})
+    with torch.no_grad():
+        with beside(lm, twice):
+            wanted = lm(tokens).logits
+        with beside(lm, update), beside(lm, update):
+            assert torch.allclose(lm(tokens).logits, wanted, atol=1e-9)
+        with beside(lm, update):
+            assert not torch.allclose(lm(tokens).logits, wanted, atol=1e-3)
+    assert {type(module) for module in lm.modules()} == {type(module) for module in built("llama").modules()}
+
+
+def test_gradients_are_there_when_the_loss_is(model, task_folder):
+    name = next(name for name in model.names if name.endswith("q_proj.weight"))
+    rows, columns = model.lm.get_parameter(name).shape
+    numbers = torch.ones(rows + columns, dtype=torch.float64, requires_grad=True)
+    some = batches(model, load_task(str(task_folder)), 4, 2, 0)
+    with model.quick():
+        steps = gradients(model, some, lambda: Update({name: (numbers[:rows, None] / 9, numbers[None, rows:] / 9)}))
+        next(steps)
+        first = numbers.grad.clone()
+        next(steps)
+    assert first.abs().sum() > 0 and not torch.equal(first, numbers.grad)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_room_in_a_batch_costs_nothing(kind):
+    lm = built(kind)
+    if not engine.is_causal(lm):
+        return
+    wanted = forward.surprisals(lm, ROWS)
+    found = forward.costs(lm, forward.inputs(lm, ROWS, length=40, count=len(wanted) + 3))
+    assert torch.allclose(found[:-3], wanted, atol=1e-4) and not found[-3:].any()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is nothing to record")
+def test_a_recorded_step_gives_what_a_step_gives():
+    lm = built("llama").cuda().float().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    descent, shapes = Descent(lm), [(3, 20), (2, 31), (3, 20)]
+    for turn in range(12):
+        count, length = shapes[turn % 3]
+        rows = [(torch.randint(1, 60, (length - row,), generator=generator).tolist(), 9) for row in range(count)]
+        made = [part.float().cuda().requires_grad_(True) for part in drawn(lm).tensors()]
+        update = drawn(lm).of(made)
+        loss = descent.descend(update, rows, 50)
+        found = [part.grad.clone() for part in made]
+        with beside(lm, update):
+            wanted = forward.surprisals(lm, rows).sum() / 50
+            usual = torch.autograd.grad(wanted, made)
+        assert loss == pytest.approx(wanted.item(), rel=1e-4)
+        assert all(torch.allclose(a, b, rtol=1e-2, atol=1e-4) for a, b in zip(found, usual, strict=True))
+    assert descent._records
 
 
 def test_a_bias_that_the_model_lacks_can_be_beside_it():

@@ -10,7 +10,7 @@ import cmaes
 import numpy as np
 import torch
 
-from taskbits.fitting.training import differentiable, example_rows
+from taskbits.fitting.training import example_rows, leaves
 from taskbits.models import forward
 from taskbits.models.model import Model
 from taskbits.models.predict import predict
@@ -93,7 +93,7 @@ def expected_gradients(
         pairs = [(examples[i], text or task.separator) for i, text in rows]
         some = example_rows(model, task.frame, pairs, ends=False)
         scales = [task.frame.scale(text) for _, text in rows]
-        with differentiable(model, update()), forward.fast(model.lm, some):
+        with leaves(update()) as own, beside(model.lm, own), forward.fast(model.lm, some):
             loss = -_expected(task, examples, chosen, _chances(model, some) / torch.tensor(scales), rewards)
             loss.backward()
         yield loss.item()

@@ -12,7 +12,8 @@ from taskbits.errors import UserError
 from taskbits.models import forward
 from taskbits.models.model import Model
 from taskbits.models.predict import asked
-from taskbits.models.update import Update, beside
+from taskbits.models.replay import Descent
+from taskbits.models.update import Update
 from taskbits.tasks.frame import Frame
 from taskbits.tasks.rows import Row
 from taskbits.tasks.task import Task
@@ -49,29 +50,24 @@ def gradients(
 
     update: what is beside the model's weights, computed anew for each batch.
     """
+    descent = Descent(model.lm)
     for rows in data:
         count = sum(len(tokens) - max(1, first) for tokens, first in rows)
-        total = 0.0
-        with differentiable(model, update()):
-            for part in forward.parts(model.lm, rows):
-                with forward.fast(model.lm, part):
-                    loss = forward.surprisals(model.lm, part).sum() / count
-                    loss.backward()
-                    total += loss.item()
+        with leaves(update()) as some:
+            total = sum(descent.descend(some, part, count) for part in forward.parts(model.lm, rows))
         yield total
 
 
 @contextmanager
-def differentiable(model: Model, update: Update) -> Iterator[None]:
-    """Inside, the update is beside the model's weights; at the end gradients that came to it go on to what made it.
+def leaves(update: Update) -> Iterator[Update]:
+    """The same update as tensors of its own, whose gradients go on at the end to what made it.
 
     So that may be more than one backward pass, and what made it is gone through once.
     """
     made = update.tensors()
-    leaves = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in made]
-    with beside(model.lm, update.of(leaves)):
-        yield
-    seen = [(tensor, leaf.grad) for tensor, leaf in zip(made, leaves, strict=True) if leaf.grad is not None]
+    own = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in made]
+    yield update.of(own)
+    seen = [(tensor, leaf.grad) for tensor, leaf in zip(made, own, strict=True) if leaf.grad is not None]
     if seen:
         torch.autograd.backward([tensor for tensor, _ in seen], [gradient for _, gradient in seen])
 

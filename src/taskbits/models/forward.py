@@ -8,6 +8,7 @@ where there is no memory for what they leave. Deals in token ids and knows nothi
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 import transformers
@@ -18,6 +19,7 @@ from taskbits.models.devices import timed
 
 Row = tuple[list[int], int]
 
+_NOTHING = -1  # where there is no token
 _LOGITS = 2**25  # that are held at a time
 _GAIN = 0.7  # of the time of the fused attention that another must take at most
 _LEFT = 40  # numbers that a layer leaves for the backward pass, for each of a token's in its hidden state
@@ -25,15 +27,43 @@ _ENOUGH = 3 * 2**29  # bytes that a part leaves, from where on a CPU does not ga
 _SCORES = 2**27  # attention scores of a layer that may be held; where there would be more, the fused attention is taken
 
 
+class Inputs(NamedTuple):
+    """Rows as a model takes them. tokens: (rows, longest), padded on the right; rows, places: (n,) where what counts is
+    read from; wanted: (n,) what counts, and `_NOTHING` where that is padding, too."""
+
+    tokens: torch.Tensor
+    rows: torch.Tensor
+    places: torch.Tensor
+    wanted: torch.Tensor
+
+
+def inputs(lm: transformers.PreTrainedModel, rows: list[Row], length: int = 0, count: int = 0) -> Inputs:
+    """The rows; length, count: with at least as many places for tokens and for what counts."""
+    length = max(length, *(len(tokens) for tokens, _ in rows))
+    padded = torch.tensor([tokens + [0] * (length - len(tokens)) for tokens, _ in rows])
+    counted = [(row, at) for row, (tokens, first) in enumerate(rows) for at in range(max(1, first), len(tokens))]
+    at = torch.tensor(counted, dtype=torch.long).reshape(-1, 2)
+    wanted = padded[at[:, 0], at[:, 1]]
+    at = torch.nn.functional.pad(at, (0, 0, 0, count - len(at)), value=1) if count > len(at) else at
+    wanted = torch.nn.functional.pad(wanted, (0, max(0, count - len(wanted))), value=_NOTHING)
+    device = engine.input_device(lm)
+    return Inputs(*(part.to(device) for part in (padded, at[:, 0], at[:, 1] - 1, wanted)))
+
+
 def surprisals(lm: transformers.PreTrainedModel, rows: list[Row]) -> torch.Tensor:
     """What each token that counts costs, in nats, float32 (n,): row after row. A row's first token never counts."""
-    tokens, real = engine.padded(lm, [tokens for tokens, _ in rows])
-    firsts = torch.tensor([[max(1, first)] for _, first in rows], device=real.device)
-    counts = real & (firsts <= torch.arange(real.shape[1], device=real.device))
+    return costs(lm, inputs(lm, rows), [len(tokens) for tokens, _ in rows])
+
+
+def costs(lm: transformers.PreTrainedModel, given: Inputs, lengths: list[int] | None = None) -> torch.Tensor:
+    """`surprisals`, and 0 where there is nothing. lengths: of the rows, needed by a model that is not causal."""
     # What stands behind a causal model's tokens changes nothing, and the fastest ways of attention know no mask.
-    inputs = {} if bool(real.all()) or engine.is_causal(lm) else {"attention_mask": real.long()}
-    hidden = heads.states(lm, tokens, counts.roll(-1, 1), use_cache=False, **inputs)
-    wanted = tokens[counts].to(hidden.device)
+    width, masked = given.tokens.shape[1], {}
+    if lengths and set(lengths) != {width} and not engine.is_causal(lm):
+        ends = torch.tensor(lengths, device=given.tokens.device)[:, None]
+        masked = {"attention_mask": (torch.arange(width, device=ends.device) < ends).long()}
+    hidden = heads.states(lm, given.tokens, (given.rows, given.places), use_cache=False, **masked)
+    wanted = given.wanted.to(hidden.device)
     size = max(1, _LOGITS // engine.vocabulary(lm))
     if len(wanted) <= size:
         return _costs(lm, hidden, wanted)
@@ -47,7 +77,8 @@ def surprisals(lm: transformers.PreTrainedModel, rows: list[Row]) -> torch.Tenso
 
 def _costs(lm: transformers.PreTrainedModel, hidden: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     logits = heads.of_states(lm, hidden).float()
-    return torch.nn.functional.cross_entropy(logits, wanted.to(logits.device), reduction="none")
+    wanted = wanted.to(logits.device)
+    return torch.nn.functional.cross_entropy(logits, wanted, reduction="none", ignore_index=_NOTHING)
 
 
 def parts(lm: transformers.PreTrainedModel, rows: list[Row]) -> list[list[Row]]:
@@ -72,7 +103,7 @@ def fast(lm: transformers.PreTrainedModel, rows: list[Row]) -> Iterator[None]:
     """Inside, `surprisals` of these rows and its backward pass take the attention and the memory that suit them."""
     before = lm.config.get_text_config()._attn_implementation
     length = max(len(tokens) for tokens, _ in rows)
-    tight = _left_by(lm, max(rows, key=lambda row: len(row[0]))) > memory.available(engine.input_device(lm)) / 2
+    tight = share(lm, [max(rows, key=lambda row: len(row[0]))]) > 0.5
     eager = before == "sdpa" and not tight and _eager_is_faster(lm, len(rows), length)
     layers = [module for module in lm.modules() if hasattr(module, "gradient_checkpointing")] if tight else []
     if eager:
@@ -90,6 +121,11 @@ def fast(lm: transformers.PreTrainedModel, rows: list[Row]) -> Iterator[None]:
             lm.gradient_checkpointing_disable()
         if eager:
             lm.set_attn_implementation(before)
+
+
+def share(lm: transformers.PreTrainedModel, rows: list[Row]) -> float:
+    """About how much of the free memory these rows take with all that they leave for the backward pass."""
+    return sum(_left_by(lm, row) for row in rows) / max(1, memory.available(engine.input_device(lm)))
 
 
 def _left_by(lm: transformers.PreTrainedModel, row: Row) -> float:

@@ -16,9 +16,17 @@ _SAME = 1e-3  # most by which logits may differ, over the largest
 _TRIAL = 7  # tokens
 
 
-def states(lm: transformers.PreTrainedModel, tokens: torch.Tensor, at: torch.Tensor, **inputs) -> torch.Tensor:
-    """What `of_states` makes logits of, for these places: hidden states (n, width) or, of some models, the logits."""
-    rows, places = at.nonzero(as_tuple=True)
+def states(
+    lm: transformers.PreTrainedModel,
+    tokens: torch.Tensor,
+    at: torch.Tensor | tuple[torch.Tensor, torch.Tensor],
+    **inputs,
+) -> torch.Tensor:
+    """What `of_states` makes logits of, for these places: hidden states (n, width) or, of some models, the logits.
+
+    at: a mask of the shape of `tokens`, or the places' rows and columns, each (n,).
+    """
+    rows, places = at if isinstance(at, tuple) else at.nonzero(as_tuple=True)
     if body := _body(lm):
         found = body(tokens, **inputs)[0]
     else:

@@ -4,6 +4,7 @@ It acts beside the weights (y = W x + left (right x), Hu et al. 2021), so that n
 matrix itself, whether it is trained or only read. Knows nothing of how it is found or coded.
 """
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,13 +41,14 @@ class Update:
 @contextmanager
 def beside(lm: transformers.PreTrainedModel, update: Update) -> Iterator[None]:
     """Inside, the model computes as if the update were added to its weights; differentiable in the update."""
-    hooks, kept = [], []
+    sided, kept = [], []
     plain, owners = _products(lm), _owners(lm)
     try:
         for name, (left, right) in update.factors.items():
             for module, slot in owners[id(lm.get_parameter(name))]:
                 if slot == "weight" and module in plain:
-                    hooks.append(module.register_forward_hook(_side_path(module, left, right)))
+                    sided.append((module, type(module), getattr(module, "_taskbits_sides", None)))
+                    _put_beside(module, left, right)
                 else:
                     weight = module._parameters[slot]
                     _put(kept, module, slot, weight + (left.to(weight) @ right.to(weight)))
@@ -60,8 +62,10 @@ def beside(lm: transformers.PreTrainedModel, update: Update) -> Iterator[None]:
                 _put(kept, module, slot, new)
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        for module, kind, sides in reversed(sided):
+            module.__class__, module._taskbits_sides = kind, sides
+            if sides is None:
+                del module._taskbits_sides
         for module, slot, weight in kept:
             module._parameters[slot] = weight
 
@@ -71,15 +75,25 @@ def _put(kept: list, module: torch.nn.Module, slot: str, weight: torch.Tensor) -
     module._parameters[slot] = weight
 
 
-def _side_path(module: torch.nn.Module, left: torch.Tensor, right: torch.Tensor):
-    """A hook that adds what the factors make of a module's input to its output."""
-    first, second = (left, right) if isinstance(module, Conv1D) else (right.mT, left.mT)
+class _Sided(torch.nn.Module):
+    """A module with factors beside its matrix. Not a hook: torch.compile takes those for unchanging."""
 
-    def add(_, inputs, output):
-        (given, *_) = inputs
-        return output + (given @ first.to(given)) @ second.to(given)
+    def __call__(self, given):
+        output = super().__call__(given)
+        for first, second in self._taskbits_sides:
+            output = output + (given @ first.to(given)) @ second.to(given)
+        return output
 
-    return add
+
+_sided = functools.cache(lambda kind: type("Sided", (_Sided, kind), {}))
+
+
+def _put_beside(module: torch.nn.Module, left: torch.Tensor, right: torch.Tensor) -> None:
+    """What the factors make of the module's input is added to its output from now on."""
+    if not isinstance(module, _Sided):
+        module.__class__, module._taskbits_sides = _sided(type(module)), ()
+    pair = (left, right) if isinstance(module, Conv1D) else (right.mT, left.mT)
+    module._taskbits_sides += (pair,)
 
 
 def _owners(lm: transformers.PreTrainedModel) -> dict[int, list[tuple[torch.nn.Module, str]]]:
@@ -94,14 +108,14 @@ def _owners(lm: transformers.PreTrainedModel) -> dict[int, list[tuple[torch.nn.M
 
 def _products(lm: transformers.PreTrainedModel) -> set[torch.nn.Module]:
     """The modules that are plain products with their matrix, and are called as modules: seen once, on a few tokens."""
-    candidates = {module for module in lm.modules() if type(module).forward in [kind.forward for kind in _PLAIN]}
-    if "_taskbits_called" not in lm.__dict__:
+    if "_taskbits_products" not in lm.__dict__:
         called: set[torch.nn.Module] = set()
-        hooks = [module.register_forward_hook(lambda module, *_: called.add(module)) for module in candidates]
+        plain = [module for module in lm.modules() if type(module).forward in [kind.forward for kind in _PLAIN]]
+        hooks = [module.register_forward_hook(lambda module, *_: called.add(module)) for module in plain]
         try:
             heads.read_some(lm)
         finally:
             for hook in hooks:
                 hook.remove()
-        lm.__dict__["_taskbits_called"] = called
-    return candidates & lm.__dict__["_taskbits_called"]
+        lm.__dict__["_taskbits_products"] = called
+    return lm.__dict__["_taskbits_products"]
