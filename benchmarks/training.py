@@ -11,11 +11,11 @@ rank 1 on the attention's matrices, in batches of 8 rows. Ways:
     peft16    the same with the model in bfloat16
     ours      what the methods do
 
-Each runs in a process of its own: seconds a row (of the batches behind the first; on a GPU of the last, behind a minute
-of training), and the peak of memory over the bytes of the weights in bfloat16. For the large Llama also that of scoring
-a prompt and of decoding programs that train all weights with SGD or Adafactor. The case `scoring` times Gemma's first
-and second scoring of 60 rows, and plain transformers. Results are kept in DIR/training.jsonl: what is there is not
-measured again.
+Each runs in a process of its own: seconds a row (the median of the batches behind the first; on a GPU of the last ones,
+behind --seconds of training), and the peak of memory over the bytes of the weights in bfloat16. For the large Llama also
+that of scoring a prompt and of decoding programs that train all weights with SGD or Adafactor. The case `scoring` times
+Gemma's first and second scoring of 60 rows, and plain transformers. Results are kept in DIR/training.jsonl: what is
+there is not measured again.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import itertools
 import json
 import platform
 import random
+import statistics
 import subprocess
 import sys
 import time
@@ -176,7 +177,7 @@ def one(case: str, way: str, options) -> dict:
             timed(lambda batch=batch: step(batch))
     counted = took[-LAST:] if gpu else took[1:]
     return {
-        "case": case, "way": way, "seconds a row": round(sum(counted) / (BATCH * len(counted)), 4),
+        "case": case, "way": way, "seconds a row": round(statistics.median(counted) / BATCH, 4),
         "memory": round(memory.peak() / (2 * count), 2), "peak GiB": round(memory.peak() / 2**30, 2),
         "parameters": count, "dtype": model.dtype, "rows": total, "tokens": sum(len(tokens) for tokens, _ in examples),
         "device": torch.cuda.get_device_name() if gpu else "cpu", "steps": len(took),
