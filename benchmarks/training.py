@@ -11,11 +11,11 @@ rank 1 on the attention's matrices, in batches of 8 rows. Ways:
     peft16    the same with the model in bfloat16
     ours      what the methods do
 
-Each runs in a process of its own: seconds a row (the median of the batches behind the first; on a GPU of the last ones,
-behind --seconds of training), and the peak of memory over the bytes of the weights in bfloat16. For the large Llama also
-that of scoring a prompt and of decoding programs that train all weights with SGD or Adafactor. The case `scoring` times
-Gemma's first and second scoring of 60 rows, and plain transformers. Results are kept in DIR/training.jsonl: what is
-there is not measured again.
+Each runs in a process of its own: seconds a row (the median of the batches behind the first; on a GPU of the last,
+behind --seconds of training), and the peak of memory over the bytes of the weights in bfloat16. For the large Llama
+also that of scoring a prompt and of decoding programs that train all weights with SGD or Adafactor. The case `scoring`
+times Gemma's first and second scoring of 60 rows, and plain transformers. Results are kept in DIR/training.jsonl: what
+is there is not measured again.
 """
 
 import argparse
