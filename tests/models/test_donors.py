@@ -67,6 +67,9 @@ def test_what_is_no_donor_is_refused(model, model_folder, tmp_path):
         donors.factors(adapter, model)
     with pytest.raises(UserError, match="no PEFT adapter"):
         taskbits.shrink(other, model_folder, write_task(tmp_path / "task"), tmp_path / "s")
+    with pytest.raises(UserError, match="needs an adapter"):
+        task = write_task(tmp_path / "task")
+        taskbits.measure(model_folder, task, tmp_path / "s", methods=["few-shot+shrunk"], donor=other)
     with pytest.raises(UserError, match="--donor"):
         taskbits.measure(model_folder, write_task(tmp_path / "task"), tmp_path / "s", methods=["carried"])
 
@@ -79,6 +82,8 @@ def test_shrinking_says_what_the_adapter_was(model_folder, tmp_path, monkeypatch
     assert sorted(found.sizes.values(), reverse=True)[0] == found.sizes["as given"]
     assert set(found.scores) == {"validation", "test"}
     assert {m.method for m in study.measurements()} == {"zero-shot", "shrunk"}
+    assert taskbits.shrink(adapter, model_folder, task, tmp_path / "s")[1] == found
+    (study.folder / "adapter.json").write_text('{"sizes": ', encoding="utf-8")
     assert taskbits.shrink(adapter, model_folder, task, tmp_path / "s")[1] == found
 
 

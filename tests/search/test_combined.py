@@ -1,5 +1,7 @@
 """Methods in turn: which are tried, and on what."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import write_task
@@ -76,6 +78,8 @@ def test_a_change_of_weights_comes_out_for_peft_with_its_text(study, model_folde
     assert program.write_peft(model, tmp_path / "peft") == "adapter"
     with program.applied(model) as adapted:
         assert (tmp_path / "peft/prefix.txt").read_text() == adapted.prefix
+    replace(program, parts=program.parts[1:]).write_peft(model, tmp_path / "peft")
+    assert not (tmp_path / "peft/prefix.txt").exists()  # that of another program
     [alone] = [m for m in study.measurements() if m.method == "few-shot"]
     with pytest.raises(UserError, match="only a change to the weights"):
         taskbits.load_program(study.path(alone.program)).write_peft(model, tmp_path / "none")

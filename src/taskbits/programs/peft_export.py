@@ -75,8 +75,10 @@ def _factors(change: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _write_prefix(prefix: str, folder: Path) -> None:
+    path = folder / "prefix.txt"
+    path.unlink(missing_ok=True)  # of a program that was exported here before
     if prefix:
-        (folder / "prefix.txt").write_text(prefix, encoding="utf-8", newline="")
+        path.write_text(prefix, encoding="utf-8", newline="")
 
 
 def _write_adapter(model: Model, factors: dict, biases: dict, folder: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import tempfile
 import zlib
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def shrink(adapter: Path, model, task, out: str, **options) -> tuple[Study, Adap
         raise UserError(f"{adapter} is no PEFT adapter: it has no adapter_config.json")
     study = measure(model, task, out, methods=_METHODS, donor=str(adapter), **options)
     path = study.folder / _FACTS
-    if path.exists():
+    with suppress(OSError, ValueError, TypeError):  # not there, or damaged
         return study, Adapter(**json.loads(path.read_text(encoding="utf-8")))
     base, rows = open_parts(study)
     weights, scores = donors.weights_of(str(adapter), base), {}
