@@ -94,7 +94,8 @@ def find(
     were trained before, in place of the first training.
     """
     size, steps, by_metric = settings["bytes"], settings["steps"], settings["objective"] == "metric"
-    total = steps * (2 if not by_metric else 3 if len(change.start) > _EVOLVED else 2 + _TRIES)
+    first = 0 if learned is not None else steps
+    total = first + steps * (1 if not by_metric else 2 if len(change.start) > _EVOLVED else 1 + _TRIES)
     if learned is None:
         learned = learn(model, task, change, steps, rate, seed, lambda done, of: progress(done, total))
     data = batches(model, task, _BATCH, steps, seed + 1)
@@ -104,7 +105,7 @@ def find(
         learned.to(model.lm.device),
         lambda update: gradients(model, data, update),
         (size, steps, rate / 2),
-        lambda done: progress(steps + done, total),
+        lambda done: progress(first + done, total),
     )
     if by_metric and len(latent) > _EVOLVED:
         latent = _refine(
@@ -114,7 +115,7 @@ def find(
             step,
             lambda update: expected_gradients(model, task, update, steps, seed),
             (steps, rate / 8),
-            lambda done, of: progress(2 * steps + done, total),
+            lambda done, of: progress(first + steps + done, total),
             writes=not task.frame.choices,
         )
     values = _within(latent.cpu().numpy(), size, change.groups)
@@ -127,7 +128,7 @@ def find(
             lambda whole: len(encode_integers(whole, change.groups).payload) <= size,
             seed,
             _TRIES * steps,
-            lambda done: progress(2 * steps + done, total),
+            lambda done: progress(first + steps + done, total),
         )
     return Numbers(values, step, encode_integers(values, change.groups))
 

@@ -59,8 +59,11 @@ def described(name: str) -> dict[str, str]:
     return {"method": name, "family": (families or [""])[0], "origin": origin, "summary": summary}
 
 
-def targets(sizes: Iterable[int], by_metric: Iterable[int] = ()) -> list[dict]:
-    """Settings for a sweep over payload sizes in bytes: a short training, then on the metric, then a long one."""
+def targets(sizes: Iterable[int], by_metric: Iterable[int] = (), large: Iterable[int] = ()) -> list[dict]:
+    """Settings for a sweep over payload sizes in bytes: a short training, then on the metric, then a long one.
+
+    large: sizes for which a short training is not enough.
+    """
     sizes = list(sizes)
-    plan = [(100, "loss", sizes), (100, "metric", by_metric), (400, "loss", sizes)]
+    plan = [(100, "loss", sizes), (100, "metric", by_metric), (400, "loss", [*large, *sizes])]
     return [{"bytes": size, "objective": objective, "steps": steps} for steps, objective, some in plan for size in some]

@@ -1,4 +1,5 @@
-"""An adapter that somebody has (`--donor`), made short: trained on as whole numbers under a price on their bits.
+"""A change that somebody has made (`--donor`: an adapter, or a model that was trained on from this one), made short:
+trained on as whole numbers under a price on their bits.
 
 Its factors are what `lora` begins the second of its trainings with; the first one was its owner's. Sizes go from the
 adapter's own downwards, with a rank that falls with them.
@@ -24,10 +25,9 @@ _SMALLEST = 64
 
 
 def sweep(model, task):
-    if not (model.donor and donors.is_adapter(model.donor)):
+    if not model.donor:
         return []
-    values = donors.values(model.donor)
-    sizes = [_BYTES * values >> halvings for halvings in range(2, 40)]
+    sizes = [_BYTES * donors.values(model.donor, model) >> halvings for halvings in range(2, 40)]
     sizes = [size for size in sizes if size >= _SMALLEST]
     # The middle of the range first: how far it goes without a loss is what is asked.
     order = sorted(sizes, key=lambda size: abs(math.log(size / math.sqrt(sizes[0] * sizes[-1])))) if sizes else []
@@ -40,7 +40,7 @@ def sweep(model, task):
 
 def fit(model, task, settings, seed, progress):
     if not settings.get("donor"):
-        raise UserError("method shrunk needs an adapter to shrink: name its folder with --donor")
+        raise UserError("method shrunk needs an adapter or a model to shrink: name it with --donor")
     found = kept(task, "adapters")
     if settings["donor"] not in found:
         found.clear()

@@ -12,10 +12,12 @@ import torch
 
 from taskbits.errors import UserError, in_short
 from taskbits.models.model import Model, load_model
-from taskbits.models.places import is_transposed
+from taskbits.models.places import blocks, is_transposed
 
 if TYPE_CHECKING:
     import peft
+
+_RANK = 64  # of what is taken of the difference between two models
 
 
 def weights_of(spec: str, model: Model) -> dict[str, torch.Tensor]:
@@ -56,20 +58,27 @@ def is_adapter(spec: str) -> bool:
     return (Path(spec) / "adapter_config.json").exists()
 
 
-def values(folder: str) -> int:
-    """How many numbers an adapter has. Raises UserError if it is not stored as safetensors."""
+def values(donor: str, model: Model) -> int:
+    """How many numbers `factors` has, about. Raises UserError if an adapter is not stored as safetensors."""
+    if not is_adapter(donor):
+        shapes = [model.lm.get_parameter(name).shape for name in blocks(model)[0]]
+        return sum(min(_RANK, *shape) * sum(shape) for shape in shapes)
+    folder = donor
     with safetensors.safe_open(stored(Path(folder)), "pt") as file:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
-def factors(folder: str, model: Model) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """What a LoRA (rsLoRA, DoRA) adds to the model's matrices: factors (rows, r) and (r, columns), float32 on the CPU.
+def factors(donor: str, model: Model) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """What a donor adds to the model's matrices: factors (rows, r) and (r, columns), float32 on the CPU.
 
-    DoRA's change has no low rank: its nearest of twice the adapter's is taken. Raises UserError if the adapter is none
-    for this model, or changes more than matrices.
+    Of a LoRA (rsLoRA, DoRA) or of a model, whose difference is taken in the matrices of its blocks alone. What has no
+    low rank (DoRA, a model) is taken as the nearest that has one. Raises UserError if the donor is none for this model,
+    or is an adapter that changes more than matrices.
     """
-    if not is_adapter(folder):
-        raise UserError(f"{folder} is no PEFT adapter: it has no adapter_config.json")
+    if not is_adapter(donor):
+        theirs = weights_of(donor, model)
+        return {name: _nearest(theirs[name] - model.lm.get_parameter(name).detach().cpu()) for name in blocks(model)[0]}
+    folder = donor
     with _applied(Path(folder), model) as adapted:
         config = adapted.peft_config["default"]
         kind = getattr(config.peft_type, "value", config.peft_type)
@@ -105,6 +114,14 @@ def factors(folder: str, model: Model) -> dict[str, tuple[torch.Tensor, torch.Te
     if not found:
         raise UserError(f"the adapter {folder} changes no matrix that is a plain product")
     return found
+
+
+def _nearest(change: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factors of about the nearest change of rank `_RANK` (Halko et al. 2011)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        u, s, v = torch.svd_lowrank(change.float(), min(_RANK, *change.shape), niter=4)
+    return u * s, v.mT
 
 
 @contextmanager

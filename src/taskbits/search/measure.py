@@ -14,7 +14,6 @@ from pathlib import Path
 from taskbits.display import status, warn
 from taskbits.errors import UserError
 from taskbits.methods import DONATED, names
-from taskbits.models.donors import is_adapter
 from taskbits.models.model import Model, load_model
 from taskbits.search.combined import with_bases
 from taskbits.search.confirm import confirm_in_fresh_process
@@ -66,8 +65,6 @@ def measure(
     needy = [part for name in wanted for part in name.split("+") if part in DONATED]
     if methods and needy and not donor:
         raise UserError(f"method {needy[0]} needs a model or an adapter that it begins with: name one with --donor")
-    if methods and "shrunk" in needy and not is_adapter(str(donor)):
-        raise UserError(f"method shrunk needs an adapter to shrink, and {donor} is none: it has no adapter_config.json")
     loaded_task = task if isinstance(task, Task) else load_task(task, rows, data, chat)
     if not loaded_task.origin["task"]:  # it was given as a dict
         loaded_task = write_task(loaded_task, Path(out, "task"))

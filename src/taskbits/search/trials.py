@@ -172,10 +172,20 @@ class Search:
         bounded = self.budget is not None and not self.is_first(history)
         after = self.scoring_time(name) * (1 + self.testing_share())  # what comes behind the fitting
 
+        first: tuple[float, int] | None = (
+            None  # when which step began: what is before and in the very first tells little
+        )
+
         def fitting(at: int, of: int) -> None:
+            nonlocal first
             say(f"fitting, step {at + 1} of {of}")
-            spent = time.monotonic() - begun
-            if bounded and at and spent > _PROBE and after + spent * of / at > share * (end - begun):
+            now = time.monotonic()
+            first = first or ((now, at) if at else None)
+            if not first:
+                return
+            spent, steps = now - first[0], at - first[1]
+            left = spent * (of - at) / steps if steps > 0 else 0.0
+            if bounded and spent > _PROBE and now - begun + left + after > share * (end - begun):
                 raise _TooLong
 
         def scoring(count: int) -> None:
