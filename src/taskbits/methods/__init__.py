@@ -62,8 +62,8 @@ def described(name: str) -> dict[str, str]:
 def targets(sizes: Iterable[int], by_metric: Iterable[int] = (), large: Iterable[int] = ()) -> list[dict]:
     """Settings for a sweep over payload sizes in bytes: a short training, then on the metric, then a long one.
 
-    large: sizes for which a short training is not enough.
+    large: sizes for which a short training is not enough, and that gain by a still longer one.
     """
-    sizes = list(sizes)
-    plan = [(100, "loss", sizes), (100, "metric", by_metric), (400, "loss", [*large, *sizes])]
+    sizes, large = list(sizes), list(large)
+    plan = [(100, "loss", sizes), (100, "metric", by_metric), (400, "loss", large + sizes), (1600, "loss", large)]
     return [{"bytes": size, "objective": objective, "steps": steps} for steps, objective, some in plan for size in some]

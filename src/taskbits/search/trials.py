@@ -171,10 +171,8 @@ class Search:
         share = 1.0 if any(attempt.method == name for attempt in history) else _SHARE
         bounded = self.budget is not None and not self.is_first(history)
         after = self.scoring_time(name) * (1 + self.testing_share())  # what comes behind the fitting
-
-        first: tuple[float, int] | None = (
-            None  # when which step began: what is before and in the very first tells little
-        )
+        # When which step began. What is before, and in the very first, says little of the others.
+        first: tuple[float, int] | None = None
 
         def fitting(at: int, of: int) -> None:
             nonlocal first
