@@ -4,6 +4,8 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -274,6 +276,31 @@ def test_no_trial_begins_that_cannot_end_within_the_budget(model_folder, task_fo
     for _ in range(2):
         measure(model_folder, task_folder, str(tmp_path / "study"), methods=["instructed"], budget=0.01)
     assert len(begun) == 1
+
+
+@pytest.mark.parametrize(("each", "ends"), [(0.1, True), (5.0, False)])
+def test_what_is_prepared_before_the_first_step_is_not_taken_for_steps(
+    each, ends, model_folder, task_folder, tmp_path, monkeypatch
+):
+    now, steps = [0.0], []
+    known, known_sweep = method("instructed").fit, method("instructed").sweep
+
+    def fit(model, task, settings, seed, progress):
+        now[0] += 30
+        for step in range(100):
+            progress(step, 100)
+            steps.append(step)
+            now[0] += each
+        return known(model, task, settings, seed, lambda done, of: None)
+
+    monkeypatch.setattr(method("instructed"), "fit", fit)
+    monkeypatch.setattr(method("instructed"), "sweep", lambda model, task: known_sweep(model, task)[:1])
+    monkeypatch.setattr("taskbits.search.trials.time", SimpleNamespace(monotonic=lambda: now[0], sleep=time.sleep))
+    monkeypatch.setattr("taskbits.search.measure.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("taskbits.search.measure.confirm_in_fresh_process", lambda study: None)
+    study = measure(model_folder, task_folder, str(tmp_path / "study"), methods=["zero-shot", "instructed"], budget=300)
+    assert (len(study.measurements()) == 2) == ends
+    assert len(steps) == 100 if ends else len(steps) < 5
 
 
 def test_lines_tell_what_a_terminal_would_show(model_folder, task_folder, tmp_path):

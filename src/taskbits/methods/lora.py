@@ -21,7 +21,7 @@ _BITS = 2.0  # a value, at most, before the rank goes up
 
 def sweep(model, task):
     sizes = [1024, 256, 4096, 512, 2048, 724, 362, 128, 1448]
-    return targets(sizes, by_metric=[512], large=[16384, 65536, 8192, 262144, 32768, 131072])
+    return targets(sizes, by_metric=[512], large=[16384, 65536, 4096, 8192, 262144, 2048, 32768, 131072])
 
 
 def fit(model, task, settings, seed, progress):
