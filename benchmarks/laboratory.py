@@ -21,9 +21,9 @@ ROOT = Path(__file__).parent.parent
 # Methods (None: all) and seconds. A random model gets time to train all of its weights, and to carry those of another.
 DONOR = "lab:posttrained"
 SEARCHES = {
-    "random": [(["zero-shot", "carried"], 600.0), (["full"], 600.0), (None, 90.0)],
-    "pretrained": [(None, 150.0), (["lora"], 230.0)],
-    "posttrained": [(None, 60.0), (["lora"], 90.0)],
+    "random": [(["zero-shot", "carried"], 600.0), (["carried+lora"], 600.0), (["full"], 600.0), (None, 90.0)],
+    "pretrained": [(None, 150.0), (["lora"], 800.0)],
+    "posttrained": [(None, 60.0), (["lora"], 400.0)],
 }
 
 
