@@ -288,7 +288,7 @@ def main() -> None:
         print(json.dumps(measured))
         return
     options.out.mkdir(parents=True, exist_ok=True)
-    if options.smollm is None:
+    if options.smollm is None and {"agnews", "short"} & set(options.case):
         from real_model import fetch_model
 
         options.smollm = fetch_model(options.out / "smollm")

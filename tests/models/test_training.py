@@ -53,6 +53,7 @@ def test_an_update_beside_the_weights_is_as_one_in_them(kind):
         assert (found - before).abs().max() > 1e-2 * found.abs().max()
         assert torch.equal(lm(tokens).logits, before)  # nothing of it is left
     assert all(isinstance(weight, torch.nn.Parameter) for weight in lm.parameters())
+    assert not any(module._forward_hooks for module in lm.modules())
 
 
 def test_updates_add_up_beside_the_weights():

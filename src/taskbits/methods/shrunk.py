@@ -27,7 +27,8 @@ _SMALLEST = 64
 def sweep(model, task):
     if not model.donor:
         return []
-    sizes = [_BYTES * donors.values(model.donor, model) >> halvings for halvings in range(2, 40)]
+    values = donors.values(model.donor, model)
+    sizes = [_BYTES * values >> halvings for halvings in range(2, 40)]
     sizes = [size for size in sizes if size >= _SMALLEST]
     # The middle of the range first: how far it goes without a loss is what is asked.
     order = sorted(sizes, key=lambda size: abs(math.log(size / math.sqrt(sizes[0] * sizes[-1])))) if sizes else []

@@ -63,8 +63,7 @@ def values(donor: str, model: Model) -> int:
     if not is_adapter(donor):
         shapes = [model.lm.get_parameter(name).shape for name in blocks(model)[0]]
         return sum(min(_RANK, *shape) * sum(shape) for shape in shapes)
-    folder = donor
-    with safetensors.safe_open(stored(Path(folder)), "pt") as file:
+    with safetensors.safe_open(stored(Path(donor)), "pt") as file:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
@@ -75,10 +74,13 @@ def factors(donor: str, model: Model) -> dict[str, tuple[torch.Tensor, torch.Ten
     low rank (DoRA, a model) is taken as the nearest that has one. Raises UserError if the donor is none for this model,
     or is an adapter that changes more than matrices.
     """
-    if not is_adapter(donor):
-        theirs = weights_of(donor, model)
-        return {name: _nearest(theirs[name] - model.lm.get_parameter(name).detach().cpu()) for name in blocks(model)[0]}
-    folder = donor
+    if is_adapter(donor):
+        return _of_adapter(donor, model)
+    theirs = weights_of(donor, model)
+    return {name: _nearest(theirs[name] - model.lm.get_parameter(name).detach().cpu()) for name in blocks(model)[0]}
+
+
+def _of_adapter(folder: str, model: Model) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     with _applied(Path(folder), model) as adapted:
         config = adapted.peft_config["default"]
         kind = getattr(config.peft_type, "value", config.peft_type)

@@ -324,9 +324,14 @@ def _last_logits(lm: transformers.PreTrainedModel, start: Start, rows: list[list
     return torch.stack(found)
 
 
-def padded(lm: transformers.PreTrainedModel, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows padded on the right to (rows, longest), where the model takes its tokens; and which are no padding."""
-    width, device = max(map(len, rows)), input_device(lm)
+def padded(
+    lm: transformers.PreTrainedModel, rows: list[list[int]], width: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows padded on the right to (rows, longest), where the model takes its tokens; and which are no padding.
+
+    width: at least so many columns.
+    """
+    width, device = max(width, *map(len, rows)), input_device(lm)
     tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows]).to(device)
     ends = torch.tensor([[len(row)] for row in rows]).to(device)
     return tokens, torch.arange(width, device=device) < ends

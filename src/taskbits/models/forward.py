@@ -28,10 +28,11 @@ _SCORES = 2**27  # attention scores of a layer that may be held; where there wou
 
 
 class Inputs(NamedTuple):
-    """Rows as a model takes them. tokens: (rows, longest), padded on the right; rows, places: (n,) where what counts is
-    read from; wanted: (n,) what counts, and `_NOTHING` where that is padding, too."""
+    """Rows as a model takes them. tokens, real: (rows, longest), padded on the right, and which are no padding; rows,
+    places: (n,) where what counts is read from; wanted: (n,) what counts, and `_NOTHING` where nothing does."""
 
     tokens: torch.Tensor
+    real: torch.Tensor
     rows: torch.Tensor
     places: torch.Tensor
     wanted: torch.Tensor
@@ -39,29 +40,23 @@ class Inputs(NamedTuple):
 
 def inputs(lm: transformers.PreTrainedModel, rows: list[Row], length: int = 0, count: int = 0) -> Inputs:
     """The rows; length, count: with at least as many places for tokens and for what counts."""
-    length = max(length, *(len(tokens) for tokens, _ in rows))
-    padded = torch.tensor([tokens + [0] * (length - len(tokens)) for tokens, _ in rows])
-    counted = [(row, at) for row, (tokens, first) in enumerate(rows) for at in range(max(1, first), len(tokens))]
-    at = torch.tensor(counted, dtype=torch.long).reshape(-1, 2)
-    wanted = padded[at[:, 0], at[:, 1]]
-    at = torch.nn.functional.pad(at, (0, 0, 0, count - len(at)), value=1) if count > len(at) else at
-    wanted = torch.nn.functional.pad(wanted, (0, max(0, count - len(wanted))), value=_NOTHING)
-    device = engine.input_device(lm)
-    return Inputs(*(part.to(device) for part in (padded, at[:, 0], at[:, 1] - 1, wanted)))
+    tokens, real = engine.padded(lm, [tokens for tokens, _ in rows], length)
+    counted = [(row, at - 1) for row, (some, first) in enumerate(rows) for at in range(max(1, first), len(some))]
+    at = torch.tensor(counted + [(0, 0)] * (count - len(counted)), dtype=torch.long).reshape(-1, 2).to(tokens.device)
+    wanted = tokens[at[:, 0], at[:, 1] + 1]
+    wanted[len(counted) :] = _NOTHING
+    return Inputs(tokens, real, at[:, 0], at[:, 1], wanted)
 
 
 def surprisals(lm: transformers.PreTrainedModel, rows: list[Row]) -> torch.Tensor:
     """What each token that counts costs, in nats, float32 (n,): row after row. A row's first token never counts."""
-    return costs(lm, inputs(lm, rows), [len(tokens) for tokens, _ in rows])
+    return costs(lm, inputs(lm, rows))
 
 
-def costs(lm: transformers.PreTrainedModel, given: Inputs, lengths: list[int] | None = None) -> torch.Tensor:
-    """`surprisals`, and 0 where there is nothing. lengths: of the rows, needed by a model that is not causal."""
+def costs(lm: transformers.PreTrainedModel, given: Inputs) -> torch.Tensor:
+    """`surprisals` of inputs, and 0 where nothing counts."""
     # What stands behind a causal model's tokens changes nothing, and the fastest ways of attention know no mask.
-    width, masked = given.tokens.shape[1], {}
-    if lengths and set(lengths) != {width} and not engine.is_causal(lm):
-        ends = torch.tensor(lengths, device=given.tokens.device)[:, None]
-        masked = {"attention_mask": (torch.arange(width, device=ends.device) < ends).long()}
+    masked = {} if engine.is_causal(lm) or bool(given.real.all()) else {"attention_mask": given.real.long()}
     hidden = heads.states(lm, given.tokens, (given.rows, given.places), use_cache=False, **masked)
     wanted = given.wanted.to(hidden.device)
     size = max(1, _LOGITS // engine.vocabulary(lm))

@@ -47,14 +47,13 @@ class Descent:
         self._took: dict[Shape, float] = {}
         self._recorded: dict[Shape, _Recording] = {}
         self._pool = None
-        weights = list(lm.parameters())
-        self._records = {weight.device.type for weight in weights} == {"cuda"}
-        self._records &= len({weight.device for weight in weights}) == 1
-        self._records &= not any(weight.requires_grad for weight in weights)
+        devices = {weight.device for weight in lm.parameters()}
+        self._records = len(devices) == 1 and lm.device.type == "cuda"
+        self._records &= not any(weight.requires_grad for weight in lm.parameters())
 
     def descend(self, update: Update, rows: list[forward.Row], count: int) -> float:
         """What the rows cost, over `count`; its gradient is added to the update's tensors (leaves)."""
-        if not self._may_record(update, rows):
+        if not self._may_record(update):
             return self._step(update, rows, count)
         shape = _rounded(rows)
         begun = time.perf_counter()
@@ -66,7 +65,7 @@ class Descent:
         loss = self._step(update, rows, count)
         self._took[shape] = min(self._took.get(shape, float("inf")), time.perf_counter() - begun)
         self._seen[shape] += 1
-        if self._seen[shape] == _OFTEN:
+        if self._seen[shape] == _OFTEN and forward.share(self._lm, rows) < _SHARE:
             try:
                 self._recorded[shape] = self._record(update, rows, shape)
             except Exception as error:  # models do all kinds of things
@@ -74,10 +73,12 @@ class Descent:
                 logging.getLogger(__name__).info("training steps of this model can't be recorded: %s", error)
         return loss
 
-    def _may_record(self, update: Update, rows: list[forward.Row]) -> bool:
-        tensors = update.tensors()
-        self._records &= bool(tensors) and sum(tensor.numel() for tensor in tensors) <= _SMALL
-        return self._records and engine.is_causal(self._lm) and forward.share(self._lm, rows) < _SHARE
+    def _may_record(self, update: Update) -> bool:
+        return (
+            self._records
+            and engine.is_causal(self._lm)
+            and 0 < sum(tensor.numel() for tensor in update.tensors()) <= _SMALL
+        )
 
     def _step(self, update: Update, rows: list[forward.Row], count: int) -> float:
         with beside(self._lm, update), forward.fast(self._lm, rows):

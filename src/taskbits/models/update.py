@@ -4,7 +4,6 @@ It acts beside the weights (y = W x + left (right x), Hu et al. 2021), so that n
 matrix itself, whether it is trained or only read. Knows nothing of how it is found or coded.
 """
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,14 +40,13 @@ class Update:
 @contextmanager
 def beside(lm: transformers.PreTrainedModel, update: Update) -> Iterator[None]:
     """Inside, the model computes as if the update were added to its weights; differentiable in the update."""
-    sided, kept = [], []
+    hooks, kept = [], []
     plain, owners = _products(lm), _owners(lm)
     try:
         for name, (left, right) in update.factors.items():
             for module, slot in owners[id(lm.get_parameter(name))]:
                 if slot == "weight" and module in plain:
-                    sided.append((module, type(module), getattr(module, "_taskbits_sides", None)))
-                    _put_beside(module, left, right)
+                    hooks.append(module.register_forward_hook(_side_path(module, left, right)))
                 else:
                     weight = module._parameters[slot]
                     _put(kept, module, slot, weight + (left.to(weight) @ right.to(weight)))
@@ -62,10 +60,8 @@ def beside(lm: transformers.PreTrainedModel, update: Update) -> Iterator[None]:
                 _put(kept, module, slot, new)
         yield
     finally:
-        for module, kind, sides in reversed(sided):
-            module.__class__, module._taskbits_sides = kind, sides
-            if sides is None:
-                del module._taskbits_sides
+        for hook in hooks:
+            hook.remove()
         for module, slot, weight in kept:
             module._parameters[slot] = weight
 
@@ -75,25 +71,15 @@ def _put(kept: list, module: torch.nn.Module, slot: str, weight: torch.Tensor) -
     module._parameters[slot] = weight
 
 
-class _Sided(torch.nn.Module):
-    """A module with factors beside its matrix. Not a hook: torch.compile takes those for unchanging."""
+def _side_path(module: torch.nn.Module, left: torch.Tensor, right: torch.Tensor):
+    """A hook that adds what the factors make of a module's input to its output."""
+    first, second = (left, right) if isinstance(module, Conv1D) else (right.mT, left.mT)
 
-    def __call__(self, given):
-        output = super().__call__(given)
-        for first, second in self._taskbits_sides:
-            output = output + (given @ first.to(given)) @ second.to(given)
-        return output
+    def add(_, inputs, output):
+        (given, *_) = inputs
+        return output + (given @ first.to(given)) @ second.to(given)
 
-
-_sided = functools.cache(lambda kind: type("Sided", (_Sided, kind), {}))
-
-
-def _put_beside(module: torch.nn.Module, left: torch.Tensor, right: torch.Tensor) -> None:
-    """What the factors make of the module's input is added to its output from now on."""
-    if not isinstance(module, _Sided):
-        module.__class__, module._taskbits_sides = _sided(type(module)), ()
-    pair = (left, right) if isinstance(module, Conv1D) else (right.mT, left.mT)
-    module._taskbits_sides += (pair,)
+    return add
 
 
 def _owners(lm: transformers.PreTrainedModel) -> dict[int, list[tuple[torch.nn.Module, str]]]:
