@@ -65,5 +65,6 @@ def targets(sizes: Iterable[int], by_metric: Iterable[int] = (), large: Iterable
     large: sizes for which a short training is not enough, and that gain by a still longer one.
     """
     sizes, large = list(sizes), list(large)
-    plan = [(100, "loss", sizes), (100, "metric", by_metric), (400, "loss", large + sizes), (1600, "loss", large)]
+    longer = dict.fromkeys(large + sizes)
+    plan = [(100, "loss", sizes), (100, "metric", by_metric), (400, "loss", longer), (1600, "loss", large)]
     return [{"bytes": size, "objective": objective, "steps": steps} for steps, objective, some in plan for size in some]
