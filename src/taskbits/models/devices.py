@@ -11,6 +11,7 @@ import torch
 from taskbits.errors import UserError
 
 _SLOW = 16  # times that float64 may take as long as float32
+_TURNS = 6
 _GAIN = 1.5  # times that bfloat16 must be faster: what is around the products gains nothing
 
 
@@ -50,12 +51,12 @@ def gains_by_bfloat16(device: torch.device, width: int) -> bool:
     """Whether products with matrices of this width take much less time in bfloat16 than in float32: measured here, once
     in a process. Not all processors and GPUs have units for it."""
 
-    def took(dtype: torch.dtype) -> float:
+    def product(dtype: torch.dtype) -> Callable[[], object]:
         rows, matrix = (torch.ones(size, width, dtype=dtype, device=device) for size in (512, 4 * width))
-        return timed(lambda: torch.nn.functional.linear(rows, matrix))
+        return lambda: torch.nn.functional.linear(rows, matrix)
 
     try:
-        return took(torch.bfloat16) * _GAIN < took(torch.float32)
+        return ratio(product(torch.bfloat16), product(torch.float32)) * _GAIN < 1
     except RuntimeError:  # no kernel for it
         return False
 
@@ -64,20 +65,23 @@ def gains_by_bfloat16(device: torch.device, width: int) -> bool:
 def is_fast_in_float64(device: torch.device) -> bool:
     """Whether products in float64 take no more than a few times as long as in float32: GPUs for games take 64 times."""
 
-    def took(dtype: torch.dtype) -> float:
+    def product(dtype: torch.dtype) -> Callable[[], object]:
         matrix = torch.ones(1024, 1024, dtype=dtype, device=device)
-        return timed(lambda: matrix @ matrix)
+        return lambda: matrix @ matrix
 
-    return took(torch.float64) < _SLOW * took(torch.float32)
+    return ratio(product(torch.float64), product(torch.float32)) < _SLOW
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Seconds that something takes: the least of three times, behind one that doesn't count."""
-    took = []
-    for _ in range(4):
-        begun = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        took.append(time.perf_counter() - begun)
-    return min(took[1:])
+def ratio(first: Callable[[], object], second: Callable[[], object]) -> float:
+    """How many times as long one work takes as another: the least of some times of each, taken in turn, since what else
+    the machine does comes and goes; behind one that doesn't count."""
+    took = [float("inf")] * 2
+    for turn in range(_TURNS):
+        for which, work in enumerate((first, second)):
+            begun = time.perf_counter()
+            work()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if turn:
+                took[which] = min(took[which], time.perf_counter() - begun)
+    return took[0] / took[1]

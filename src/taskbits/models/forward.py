@@ -15,7 +15,7 @@ import transformers
 from torch.utils.checkpoint import checkpoint
 
 from taskbits.models import engine, heads, memory
-from taskbits.models.devices import timed
+from taskbits.models.devices import ratio
 
 Row = tuple[list[int], int]
 
@@ -163,4 +163,4 @@ def _compare(dtype: torch.dtype, device: torch.device, count: int, size: int, ro
         scores = query @ key.mT * size**-0.5 + hidden
         return scores.softmax(-1, dtype=torch.float32).to(dtype) @ value
 
-    return timed(lambda: plain(*given).sum().backward()) < _GAIN * timed(lambda: fused(*given).sum().backward())
+    return ratio(lambda: plain(*given).sum().backward(), lambda: fused(*given).sum().backward()) < _GAIN
