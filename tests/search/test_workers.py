@@ -111,6 +111,28 @@ def test_a_worker_that_is_told_to_stop_and_killed_soon_after_did_not_die(tmp_pat
     assert [(t.state, "died" in t.user_attrs) for t in study._records.trials()] == [(TrialState.FAIL, False)]
 
 
+UNHEARD = """
+import os, signal, sys
+from taskbits.studies.study import Study
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+class Deaf:
+    def __del__(self):  # what is raised in here Python only prints
+        os.kill(os.getpid(), signal.SIGTERM)
+        sum(range(10))
+study = Study.open(sys.argv[1])
+with study.trial("few-shot", {"k": 1}):
+    Deaf()
+    while study.running():
+        pass
+"""
+
+
+def test_a_worker_ends_also_where_what_tells_it_to_stop_is_lost(tmp_path):
+    Study.create(tmp_path, INFO)
+    ended = subprocess.run([sys.executable, "-c", UNHEARD, tmp_path], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 7 and "Exception ignored" in ended.stderr
+
+
 def test_a_program_that_kills_who_scores_it_is_not_confirmed(tmp_path):
     study = Study.create(tmp_path, INFO)
     with study.trial("few-shot", {"k": 1}) as trial:

@@ -56,14 +56,17 @@ class Reservations:
             self._records.close(trial, TrialState.FAIL)
         if taken:
             raise Taken
+        asked: set[int] = set()
         with _signals() as signals:
-            threading.Thread(target=self._beat, args=(first, signals), daemon=True).start()
+            threading.Thread(target=self._beat, args=(first, signals, asked), daemon=True).start()
             try:
                 yield first
             finally:
                 self._records.close(first, TrialState.FAIL)  # no effect on what is finished
+        for number in tuple(asked):  # still here: a finalizer, or a library, took what the handler raised for its own
+            signal.raise_signal(number)
 
-    def _beat(self, trial: FrozenTrial, signals: socket.socket) -> None:
+    def _beat(self, trial: FrozenTrial, signals: socket.socket, asked: set[int]) -> None:
         """Give signs of life until the end. What asks to stop frees the trial at once: a kill may come soon after."""
         count = 0
         with signals:
@@ -76,7 +79,8 @@ class Reservations:
                     with suppress(UserError):  # the trial's end will tell
                         self._records.note(trial, "beat", count)
                     continue
-                if _STOPPING & set(got):
+                if stopping := _STOPPING & set(got):
+                    asked |= stopping
                     with suppress(UserError):
                         self._records.close(trial, TrialState.FAIL)
                 if not got:
