@@ -85,6 +85,11 @@ def task_folder(tmp_path_factory):
     return write_task(tmp_path_factory.mktemp("task"))
 
 
+@pytest.fixture(scope="session")
+def choices_folder(tmp_path_factory):
+    return write_task(tmp_path_factory.mktemp("choices"), choices=[str(n) for n in range(1, 78)], stop=None)
+
+
 def shorten_lessons(monkeypatch):
     """For methods that try what training on chosen examples is worth."""
     monkeypatch.setattr(subset, "_STEPS", 8)
@@ -92,7 +97,7 @@ def shorten_lessons(monkeypatch):
 
 
 @pytest.fixture(scope="session", params=NAMES)
-def measured(request, model_folder, task_folder, tmp_path_factory):
+def measured(request, model_folder, task_folder, choices_folder, tmp_path_factory):
     """A study with one measured program of each method in turn, confirmed on test in a fresh process."""
     out = tmp_path_factory.mktemp("study") / request.param
     module = method(request.param)
@@ -108,7 +113,8 @@ def measured(request, model_folder, task_folder, tmp_path_factory):
             "carried": lambda: write_model(out.parent / "donor", seed=8),
             "shrunk": lambda: write_adapter(out.parent / "adapter", model_folder),
         }.get(request.param, lambda: None)()
-        yield measure(model_folder, task_folder, str(out), methods=[request.param], budget=0.01, donor=donor)
+        task = choices_folder if request.param == "choice-bias" else task_folder
+        yield measure(model_folder, task, str(out), methods=[request.param], budget=0.01, donor=donor)
 
 
 def nothing(done, of):

@@ -55,6 +55,7 @@ def flat(options):
         ("--model", "missing.gguf", "unknown model missing.gguf"),
         ("--task", "no-such-task", "unknown task no-such-task"),
         ("--task", "lab:nothing", "lab has instruction, math, translation"),
+        ("--methods", "zero-shot,choice-bias", "method choice-bias has nothing to try on counting"),
         ("--methods", "zero-shot,magic", "unknown method 'magic'"),
         ("--budget", "soon", "the budget 'soon' is not a time"),
         ("--state", "old", "unknown state 'old'"),

@@ -78,12 +78,13 @@ class MethodSuite:
     """What a method must do: fit, write, decode in a fresh process, score the same, run alone. Set `method`, or methods
     in turn (`few-shot+my-method`).
 
-    settings: over those that its sweep begins with (the last one's), to make the test short. donor: for methods that
-    carry the weights of one.
+    settings: over those that its sweep begins with (the last one's), to make the test short. task: for methods that
+    need another than `counting`, with as many rows. donor: for methods that carry the weights of one.
     """
 
     method: ClassVar[str]
     settings: ClassVar[dict] = {}
+    task: ClassVar[dict] = counting()
     donor: ClassVar[str | None] = None
 
     @pytest.fixture(scope="class")
@@ -104,7 +105,7 @@ class MethodSuite:
             patched.setattr(last, "sweep", sweep)
             model, budget = write_model(folder / "M"), None if bases else 0.01
             options = {"methods": [cls.method], "budget": budget, "race": False, "donor": cls.donor}
-            yield measure(model, counting(), str(folder / "study"), **options)
+            yield measure(model, cls.task, str(folder / "study"), **options)
 
     @pytest.fixture
     def found(self, measured: Study) -> Measurement:

@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 from conftest import ROWS, alone, fresh, nothing, write_task
@@ -12,7 +14,7 @@ from taskbits.programs import runners
 from taskbits.programs.export import standalone
 from taskbits.tasks.frame import CHOOSE
 from taskbits.tasks.load import load_task
-from taskbits.testing import MethodSuite, RunnerSuite
+from taskbits.testing import MethodSuite, RunnerSuite, counting
 
 
 class Forked(MethodSuite):
@@ -46,6 +48,11 @@ class TestAdapterDataAndPrompt(Forked):
     method = "steer+subset+few-shot"
 
 
+class TestPromptAndOffsets(Forked):
+    method = "few-shot+choice-bias"
+    task: ClassVar[dict] = {**counting(), "choices": [str(n) for n in range(1, 78)], "stop": []}
+
+
 @pytest.mark.parametrize("name", runners.NAMES)
 class TestRunners(RunnerSuite):
     @pytest.fixture(autouse=True)
@@ -53,8 +60,10 @@ class TestRunners(RunnerSuite):
         self.runner = name
 
 
-@pytest.mark.parametrize("choose", CHOOSE)
-def test_choices_are_scored_by_likelihood_and_the_standalone_file_agrees(choose, model_folder, tmp_path):
+@pytest.mark.parametrize(
+    "choose, biased", [*((choose, False) for choose in CHOOSE), ("likelihood", True), ("per-character", True)]
+)
+def test_choices_are_scored_by_likelihood_and_the_standalone_file_agrees(choose, biased, model_folder, tmp_path):
     choices = [str(n) for n in range(1, 78)]
     given = choose == "conditional"
     folder = write_task(tmp_path / "task", choices="options" if given else choices, choose=choose, stop=None)
@@ -67,8 +76,11 @@ def test_choices_are_scored_by_likelihood_and_the_standalone_file_agrees(choose,
     model, task = load_model(model_folder), load_task(folder)
     with model.preserved():
         program = method("few-shot").fit(model, task, {"k": 2, "tries": 1}, 0, nothing).program
+    if biased:
+        offsets = tuple(-50.0 * (n in (4, 7)) for n in range(len(choices)))
+        program = replace(program, frame=replace(program.frame, offsets=offsets))
     (tmp_path / "alone.py").write_bytes(standalone(program, model.dtype))
     written = program.run(model, task.splits["validation"])
-    assert set(written) <= {f" {choice}" for choice in choices}
+    assert set(written) <= {f" {choice}" for choice in (["5", "8"] if biased else choices)}
     result = alone(tmp_path / "alone.py", "--model", model_folder, "--input", f"{folder}/validation.jsonl")
     assert [json.loads(line) for line in result.stdout.splitlines()] == written, result.stderr

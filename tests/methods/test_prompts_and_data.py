@@ -140,6 +140,16 @@ def test_prompt_search_finds_a_short_text_that_helps(pretrained, velan):
     assert judged.worth(text) > judged.worth("") + 0.2 and judged.size(text) < 60
 
 
+@pytest.mark.parametrize("place", ["behind", "answer"])
+def test_prompt_search_finds_a_text_for_elsewhere(place, pretrained, velan):
+    judged, _ = judge(pretrained, velan, 0)
+    there = replace(judged, place=place)
+    found = find("prompt-search", pretrained, velan, {"price": 1e-3, "tries": 40, "place": place})
+    text, program = found.content["text"], found.program
+    assert there.worth(text) > there.worth("") == judged.worth("") and 0 < there.size(text) < 60
+    assert program.frame == pretrained.placed(velan.frame, text, place) and program.parts[0].runner == "plain"
+
+
 def test_a_seed_is_the_best_of_its_tries_and_samples_the_same_text_again(pretrained, velan):
     judged, _ = judge(pretrained, velan, 0)
     few, many = (find("seeded-prompt", pretrained, velan, {"tokens": 8, "tries": n}) for n in (2, 12))

@@ -4,6 +4,7 @@ import json
 import runpy
 import sys
 import zlib
+from dataclasses import replace
 
 import pytest
 import tokenizers
@@ -98,6 +99,29 @@ def test_the_file_reads_the_tokens_that_scoring_read(
     [(tokens, first)] = example_rows(model, frame, [(ROWS[0], " 4")], ends=False)
     assert tokens == model.tokens(asked(model, frame, ROWS)[0] + " 4", chat=True)
     assert model.tokenizer.decode(tokens[first:]) == " 4"
+
+
+@pytest.mark.parametrize("choices", [(), (" 4", " 42", " five")], ids=["generated", "chosen"])
+@pytest.mark.parametrize(
+    "chat, place, prompt",
+    [
+        (False, "behind", "Look: Q: after 3 comes 100% {x}\nA:"),
+        (False, "answer", "Look: Q: after 3 comes\nA: 100% {x}"),
+        (True, "behind", RENDERED.replace("Q: after 3 comes\nA:", "Look: Q: after 3 comes\nA: 100% {x}")),
+        (True, "answer", RENDERED.replace("Q:", "Look: Q:") + " 100% {x}"),
+    ],
+)
+def test_a_text_stands_where_it_is_placed(tmp_path, monkeypatch, capsys, choices, chat, place, prompt):
+    model = make(tmp_path / "m", RICH)
+    changes = {"chat": SETTINGS} if chat else {}
+    task = load_task(write_task(tmp_path / "task", **changes, max_new_tokens=3), chat=chat)
+    frame = model.placed(replace(task.frame, choices=choices, stop=()), " 100% {x}", place)
+    frame = model.framed(replace(frame, offsets=(0, -30.5, 2)[: len(choices)]))
+    assert asked(model, frame, ROWS, "Look: ")[0] == prompt
+    program = Program("zero-shot", model.fingerprint, frame, (Part("literal", {"text": "Look: "}),))
+    assert Program.from_bytes(program.to_bytes()) == program
+    written, _ = run_alone(program, model, tmp_path, monkeypatch, capsys)
+    assert written == program.run(model, ROWS) and (not choices or set(written) == {" 42"})
 
 
 def test_without_a_chat_the_tokens_are_the_tokenizers(tmp_path):

@@ -17,6 +17,12 @@ LENGTHS = [1, 7, 3, 12, 2, *range(13, 28)]  # as many rows as begin in float32
 SHARED = "A long beginning that all prompts share, so that it is computed once. " * 3
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_a_causal_model_s_loss_is_its_surprisal_in_any_type(model_folder, dtype):
+    lm = transformers.AutoModelForCausalLM.from_pretrained(model_folder, dtype=dtype)
+    assert engine.loss_is_surprisal(lm)
+
+
 @pytest.mark.parametrize("shared", ["", SHARED])
 def test_generation_equals_one_call_per_input(model, shared):
     prompts = [f"{shared}{'word ' * n}and" for n in LENGTHS]

@@ -5,6 +5,7 @@ import os
 import re
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import constriction
@@ -25,6 +26,13 @@ from taskbits.tasks.load import load_task
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="{}"), max_size=40)
 some_texts = st.lists(texts.filter(bool), max_size=4).map(tuple)
 frames = st.builds(Frame, texts.map(lambda text: text + "{question}"), some_texts, st.integers(1, 4096), some_texts)
+offsets = st.floats(-99, 99) | st.integers(-99, 99)
+frames = frames.flatmap(
+    lambda frame: (
+        st.just(frame)
+        | st.tuples(*[offsets for _ in frame.choices]).map(lambda numbers: replace(frame, offsets=numbers))
+    )
+)
 settings = st.dictionaries(
     st.text("abcdef", min_size=1), st.integers(-99, 99) | st.floats(0.0, 9.0) | texts, max_size=4
 )
@@ -100,6 +108,12 @@ def test_hostile_bytes_with_a_good_checksum_give_a_program_or_a_clear_error(body
         r'{"prompt":"\udfff","runner":"plain"}',
         r'{"prompt":"x","runner":"\ud800"}',
         r'{"prompt":"x","runner":"plain","choices":["a","\ud83d"]}',
+        '{"prompt":"x","runner":"plain","choices":["a","b"],"offsets":[1]}',
+        '{"prompt":"x","runner":"plain","choices":["a","b"],"offsets":[1,"2"]}',
+        '{"prompt":"x","runner":"plain","choices":["a","b"],"offsets":[1,true]}',
+        '{"prompt":"x","runner":"plain","choices":["a","b"],"offsets":[1,1e400]}',
+        '{"prompt":"x","runner":"plain","choices":"a","offsets":[1]}',
+        '{"prompt":"x","runner":"plain","offsets":[1]}',
         '{"prompt":"x","runner":"plain","runner":"full"}',
         '{"prompt":"x","runner":"plain","chat":1}',
         '{"prompt":"x","runner":"plain","max_new_tokens":true}',

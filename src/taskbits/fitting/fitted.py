@@ -10,6 +10,7 @@ from taskbits.programs.coding import Coded
 from taskbits.programs.export import standalone
 from taskbits.programs.program import Part, Program
 from taskbits.programs.texts import decodes
+from taskbits.tasks.frame import Frame
 from taskbits.tasks.task import Task
 
 
@@ -22,12 +23,14 @@ class Fitted:
     content: dict
 
 
-def fitted(name: str, model: Model, task: Task, *ways: Coded, then: str = "", **settings) -> Fitted:
+def fitted(
+    name: str, model: Model, task: Task, *ways: Coded, then: str = "", frame: Frame | None = None, **settings
+) -> Fitted:
     """The program for this model and task whose file is the shortest of several ways to code the same.
 
-    then: a runner that takes the text that was coded, with its `settings`.
+    then: a runner that takes the text that was coded, with its `settings`. frame: the task's own by default.
     """
-    programs, frame = [], model.framed(task.frame)
+    programs, frame = [], model.framed(frame or task.frame)
     for coded in ways:
         decoded = None if coded.decoded is None else decode.checksum([*coded.decoded, *([""] if then else [])])
         runner, all_settings = f"{coded.runner}+{then}" if then else coded.runner, {**coded.settings, **settings}

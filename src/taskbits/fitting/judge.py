@@ -17,6 +17,7 @@ from taskbits.programs.export import rough_size
 from taskbits.programs.program import Part, Program
 from taskbits.programs.runners import train
 from taskbits.programs.texts import ideal_bits
+from taskbits.tasks.frame import PLACES, Frame
 from taskbits.tasks.task import Task
 
 _ROWS = 32
@@ -44,7 +45,7 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Judge:
-    """Judges texts that go before each prompt or, with a lesson, that the model is trained on.
+    """Judges texts that go to a place in each prompt or, with a lesson, that the model is trained on.
 
     rows: those of the train split that it judges on, by number. held: more of them, for the last choice between a few.
     """
@@ -54,16 +55,20 @@ class Judge:
     rows: tuple[int, ...]
     held: tuple[int, ...]
     lesson: Lesson | None = None
+    place: str = PLACES[0]
 
     def worth(self, text: str) -> float:
         """How near the model comes to the references, from 0 to 1."""
-        known = kept(self.task, "worths").setdefault((self.model.fingerprint, self.rows, self.lesson), {})
+        what = self.model.fingerprint, self.rows, self.lesson, self.place
+        known = kept(self.task, "worths").setdefault(what, {})
         if text not in known:
             known[text] = self._taught(text) if self.lesson else self._prompted(text)
         return known[text]
 
     def size(self, text: str) -> float:
-        """About how many bytes the text adds to a file, lesson included, coded in the shorter way."""
+        """About how many bytes the text adds to a file, lesson included, coded in the shorter way if it may be."""
+        if self.place != PLACES[0]:
+            return self._rough_size("plain", self.model.placed(self.task.frame, text, self.place)) - self._plain
         literal = self._rough_size("literal", text=text)
         if literal > self._coded:  # else there is no need to know what the text costs under the model
             with self.model.quick():
@@ -77,13 +82,13 @@ class Judge:
 
     @cached_property
     def _plain(self) -> int:
-        return rough_size(Program("zero-shot", b"", self.task.frame, (Part("plain"),)), self.model.dtype)
+        return self._rough_size("plain")
 
-    def _rough_size(self, runner: str, **settings) -> int:
+    def _rough_size(self, runner: str, frame: Frame | None = None, **settings) -> int:
         """Of a file with this runner, and the training behind it if there is a lesson."""
         then = self.lesson.settings if self.lesson else {}
         part = Part(runner + "+train" * bool(then), {**settings, **then})
-        return rough_size(Program("zero-shot", b"", self.task.frame, (part,)), self.model.dtype)
+        return rough_size(Program("zero-shot", b"", frame or self.task.frame, (part,)), self.model.dtype)
 
     def gain(self, text: str, price: float) -> float:
         """Worth minus what the text's bytes cost at `price` a byte; -1 for a text that can't be used."""
@@ -99,19 +104,21 @@ class Judge:
 
     def _prompted(self, text: str) -> float:
         with self.model.quick():
-            return self._mean(text)
+            if self.place == PLACES[0]:
+                return self._mean(self.task.frame, text)
+            return self._mean(self.model.placed(self.task.frame, text, self.place))
 
     def _taught(self, text: str) -> float:
         train.check(self.model, (), text, **self.lesson.settings)
         names = [name for name in self.model.names if self.lesson.target in name]
         with self.model.preserved(names), self.model.single_precision():
             train.adapt(self.model.pipe, None, text, **self.lesson.settings)
-            return self._mean("")
+            return self._mean(self.task.frame)
 
-    def _mean(self, prefix: str) -> float:
+    def _mean(self, frame: Frame, prefix: str = "") -> float:
         rows = [self.task.splits["train"][i] for i in self.rows]
         targets = self.task.targets("train")
-        found = likelihoods(self.model, self.task.frame, rows, [targets[i] for i in self.rows], prefix)
+        found = likelihoods(self.model, frame, rows, [targets[i] for i in self.rows], prefix)
         return sum(found) / len(found)
 
 

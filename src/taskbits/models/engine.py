@@ -574,12 +574,12 @@ def loss_is_surprisal(lm: transformers.PreTrainedModel) -> bool:
         row = _trial(lm)[0]
         tokens = torch.tensor([row]).to(input_device(lm))
         logits = _whole(lm, row)
-        surprisal = torch.nn.functional.cross_entropy(logits[:-1], tokens[0, 1:].to(logits.device))
+        surprisal = float(torch.nn.functional.cross_entropy(logits[:-1].float(), tokens[0, 1:].to(logits.device)))
         try:
             loss = float(lm(tokens, labels=tokens).loss)
         except Exception:  # some take no labels
             loss = math.nan
-        lm._taskbits_loss = abs(loss - float(surprisal)) < 1e-4 * abs(float(surprisal))
+        lm._taskbits_loss = abs(loss - surprisal) < max(1e-4, torch.finfo(lm.dtype).eps) * abs(surprisal)
     return lm._taskbits_loss
 
 

@@ -163,6 +163,12 @@ class Model:
             return replace(frame, date="")
         return replace(frame, system="", arguments=(), date="", around=self.around(frame))
 
+    def placed(self, frame: Frame, text: str, place: str) -> Frame:
+        """The frame with a text at a place, as `Frame.placed` has it. Raises UserError as `around` does."""
+        if text and frame.chat and place == "answer":
+            frame = replace(frame, system="", arguments=(), date="", around=self.around(frame))
+        return frame.placed(text, place)
+
     def around(self, frame: Frame) -> tuple[str, str]:
         """What stands before and behind the user's text in a chat.
 

@@ -112,6 +112,12 @@ def _choose(model: Model, frame: Frame, prompts: list[str], rows: list[Row], adv
     return [frame.options(row)[decided[i].index(min(decided[i]))] for i, row in enumerate(rows)]
 
 
+@torch.no_grad()
+def choice_costs(model: Model, frame: Frame, rows: list[Row]) -> list[list[float]]:
+    """What each row's choices cost, in nats; the likeliest costs the least. Raises UserError as `predict` does."""
+    return _costs(model, frame, asked(model, frame, rows), rows)
+
+
 def _costs(
     model: Model, frame: Frame, prompts: list[str], rows: list[Row], advance: Advance = lambda n: None
 ) -> list[list[float]]:
@@ -134,7 +140,9 @@ def _costs(
     for some, row in zip(options, found, strict=True):
         given, own = [cost for cost, _, _ in row[: -len(some)]], [cost for cost, _, _ in row[-len(some) :]]
         own = [a - b for a, b in zip(own, given, strict=True)] if given else own
-        costs.append([cost / frame.scale(option) for cost, option in zip(own, some, strict=True)])
+        own = [cost / frame.scale(option) for cost, option in zip(own, some, strict=True)]
+        offsets = frame.offsets or [0.0] * len(own)
+        costs.append([cost + offset for cost, offset in zip(own, offsets, strict=True)])
     return costs
 
 

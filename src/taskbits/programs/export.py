@@ -67,7 +67,8 @@ def _source(parts: list[tuple[str, dict, int]], frame: Frame, dtype: str) -> byt
             "BEFORE": before,
             "PROMPT": template.as_percent(frame.prompt) + behind.replace("%", "%%"),
             "STOP": frame.stop,
-            "CHOICES": () if isinstance(frame.choices, str) else frame.choices,
+            "CHOICES": _choices(frame),
+            "OFFSETS": bool(frame.offsets),
             "FIELD": frame.choices if isinstance(frame.choices, str) else "",
             "PER_CHARACTER": frame.choose == "per-character",
             "CONDITIONAL": frame.choose == "conditional",
@@ -77,6 +78,13 @@ def _source(parts: list[tuple[str, dict, int]], frame: Frame, dtype: str) -> byt
         },
     )
     return inline.script([face, *modules], statements)
+
+
+def _choices(frame: Frame) -> tuple[str, ...] | dict[str, float]:
+    """What the code chooses from: texts, with what is added to the cost of each if anything is."""
+    if isinstance(frame.choices, str):
+        return ()
+    return dict(zip(frame.choices, frame.offsets, strict=True)) if frame.offsets else frame.choices
 
 
 def _part(some: list[tuple[ModuleType, dict]], offset: int, suffix: str, dtype: str) -> list[ast.stmt]:

@@ -37,7 +37,8 @@ class Combined:
         base = settings.pop("on")
         [before] = [m for m in self.study.measurements() if m.program == base][:1]
         program = Program.read(self.study.path(base))
-        on_it = kept(task, "bases").setdefault(base, replace(task))  # what methods keep holds for this base alone
+        # What methods keep holds for this base alone, and so does what it asks.
+        on_it = kept(task, "bases").setdefault(base, replace(task, frame=program.frame))
         with decode.adapted(model, program) as text, model.led_by(text):
             found = method(_last(self.name)).fit(model, on_it, settings, seed, progress)
         bits = [before.ideal_bits, found.ideal_bits]

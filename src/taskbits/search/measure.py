@@ -13,7 +13,7 @@ from pathlib import Path
 
 from taskbits.display import status, warn
 from taskbits.errors import UserError
-from taskbits.methods import DONATED, names
+from taskbits.methods import DONATED, method, names
 from taskbits.models.model import Model, load_model
 from taskbits.search.combined import with_bases
 from taskbits.search.confirm import confirm_in_fresh_process
@@ -75,6 +75,9 @@ def measure(
         loaded.donor = donor and _absolute(str(donor))
         seed = loaded.seed if loaded.state == "random" else seed  # a study has one
         loaded.framed(loaded_task.frame)  # says at once if there is no chat template
+        for name in dict.fromkeys("+".join(wanted).split("+")) if methods else ():
+            if not method(name).sweep(loaded, loaded_task):
+                raise UserError(f"method {name} has nothing to try on {loaded_task.name}: name others with --methods")
         now, former = (known.hex() for known in loaded.fingerprints)
         asked = loaded.state if isinstance(model, Model) else state
         info = _info(loaded, asked, loaded_task, seed, storage, files)

@@ -1,12 +1,13 @@
 """The frame of a task: how inputs become prompts, and where outputs end. Knows nothing of metrics, nor of models."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from taskbits.errors import UserError
 from taskbits.tasks import template
 from taskbits.tasks.rows import Row
 
 CHOOSE = ("likelihood", "per-character", "conditional")
+PLACES = ("before", "behind", "answer")  # where a text may stand: before the prompt, else as `Frame.placed` has it
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Frame:
     name the row's field that holds them. choose: what "likeliest" means, see the module. chat: a prompt, with whatever
     a program puts before it, is a user's turn; system, arguments (of the chat template: names and values) and date are
     what a task says of the chat. around: what that makes of it for a model, the texts before and behind the user's.
+    offsets: a number for each choice, in nats, that is added to what it costs; none, or as many as choices.
     """
 
     prompt: str
@@ -29,10 +31,23 @@ class Frame:
     arguments: tuple[tuple[str, str | int | float | bool], ...] = ()
     date: str = ""
     around: tuple[str, ...] = ()
+    offsets: tuple[float, ...] = ()
 
     def fill(self, row: Row) -> str:
         """The row in the prompt template. Raises KeyError if it lacks a field."""
         return template.fill(self.prompt, row)
+
+    def placed(self, text: str, place: str) -> "Frame":
+        """The frame with a text "behind" the prompt's last field (in a chat behind all of it), or as the beginning of
+        the "answer" that the model goes on with; in a chat that takes `around`."""
+        if not text:
+            return self
+        if self.chat and place == "answer":
+            before, behind = self.around
+            return replace(self, around=(before, behind + text))
+        if place == "answer" or self.chat:
+            return replace(self, prompt=self.prompt + template.escape(text))
+        return replace(self, prompt=template.behind(self.prompt, text))
 
     def options(self, row: Row) -> tuple[str, ...]:
         """The completions to choose from for this row. Raises UserError if its field holds none."""

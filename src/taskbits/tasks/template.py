@@ -36,6 +36,12 @@ def as_percent(template: str) -> str:
     return "".join(text.replace("%", "%%") + (f"%({name})s" if name else "") for text, name, _, _ in parts)
 
 
+def behind(template: str, text: str) -> str:
+    """The template with a text right behind its last hole, or at its end if it has none."""
+    last = tail(template) if fields(template) else ""
+    return template.removesuffix(escape(last)) + escape(text) + escape(last)
+
+
 def texts(template: str) -> list[str]:
     """The plain text before, between and behind the holes: one more piece than holes."""
     parts = [""]

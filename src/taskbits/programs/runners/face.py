@@ -53,7 +53,7 @@ def generate(pipe, path, prefix, BEFORE, PROMPT, STOP, MAX_NEW_TOKENS, CHAT, VER
         print(json.dumps(text))
 
 
-def choose(pipe, path, prefix, BEFORE, PROMPT, CHOICES, FIELD, PER_CHARACTER, CONDITIONAL, CHAT, VERBATIM):
+def choose(pipe, path, prefix, BEFORE, PROMPT, CHOICES, FIELD, OFFSETS, PER_CHARACTER, CONDITIONAL, CHAT, VERBATIM):
     for line in filter(str.split, fileinput.input(path)):
         row = json.loads(line)
         prompt = BEFORE + prefix + PROMPT % row
@@ -76,9 +76,17 @@ def choose(pipe, path, prefix, BEFORE, PROMPT, CHOICES, FIELD, PER_CHARACTER, CO
         # The surprisal of a single token that nothing stands before is not a number.
         if PER_CHARACTER:
             before = surprisal("").nan_to_num()
-            best = min(choices, key=lambda choice: (surprisal(choice) - before) / max(1, len(choice.strip())))
+            if OFFSETS:
+                best = min(
+                    choices,
+                    key=lambda choice: (surprisal(choice) - before) / max(1, len(choice.strip())) + choices[choice],
+                )
+            else:
+                best = min(choices, key=lambda choice: (surprisal(choice) - before) / max(1, len(choice.strip())))
         elif CONDITIONAL:
             best = min(choices, key=lambda choice: surprisal(choice) - surprisal(choices[choice]).nan_to_num())
+        elif OFFSETS:
+            best = min(choices, key=lambda choice: surprisal(choice) + choices[choice])
         else:
             best = min(choices, key=surprisal)
         print(json.dumps(best))
