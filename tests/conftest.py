@@ -25,7 +25,7 @@ from taskbits.methods import NAMES, method, subset
 from taskbits.models.model import load_model
 from taskbits.search.confirm import confirm
 from taskbits.search.measure import measure
-from taskbits.testing import ROWS, counting, write_model
+from taskbits.testing import ROWS, choosing, counting, write_model
 
 # Of measurements that are made up for a test: what it is not about.
 FIELDS = {
@@ -87,7 +87,8 @@ def task_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def choices_folder(tmp_path_factory):
-    return write_task(tmp_path_factory.mktemp("choices"), choices=[str(n) for n in range(1, 78)], stop=None)
+    changes = {key: value for key, value in choosing().items() if key not in ROWS}
+    return write_task(tmp_path_factory.mktemp("choices"), **changes)
 
 
 def shorten_lessons(monkeypatch):
@@ -113,7 +114,7 @@ def measured(request, model_folder, task_folder, choices_folder, tmp_path_factor
             "carried": lambda: write_model(out.parent / "donor", seed=8),
             "shrunk": lambda: write_adapter(out.parent / "adapter", model_folder),
         }.get(request.param, lambda: None)()
-        task = choices_folder if request.param == "choice-bias" else task_folder
+        task = choices_folder if request.param in ("choice-bias", "label-words") else task_folder
         yield measure(model_folder, task, str(out), methods=[request.param], budget=0.01, donor=donor)
 
 

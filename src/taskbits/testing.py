@@ -60,7 +60,10 @@ def counting() -> dict:
     start, splits = 0, {}
     for split, count in ROWS.items():
         numbers = range(start, start + count)
-        splits[split] = [{"n": n, "question": f"after {n} comes", "answer": str(n + 1)} for n in numbers]
+        splits[split] = [
+            {"n": n, "question": f"after {n} comes", "answer": str(n + 1), "kind": "odd" if n % 2 else "even"}
+            for n in numbers
+        ]
         start += count
     return {
         "name": "counting",
@@ -72,6 +75,11 @@ def counting() -> dict:
         "max_new_tokens": 6,
         "description": "Say which number comes next.",
     }
+
+
+def choosing() -> dict:
+    """A task with two choices, as `taskbits.load_task` takes it: what kind of number it is that is counted from."""
+    return {**counting(), "target": " {kind}", "choices": ["even", "odd"], "stop": []}
 
 
 class MethodSuite:

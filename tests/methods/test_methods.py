@@ -14,7 +14,7 @@ from taskbits.programs import runners
 from taskbits.programs.export import standalone
 from taskbits.tasks.frame import CHOOSE
 from taskbits.tasks.load import load_task
-from taskbits.testing import MethodSuite, RunnerSuite, counting
+from taskbits.testing import MethodSuite, RunnerSuite, choosing
 
 
 class Forked(MethodSuite):
@@ -48,9 +48,9 @@ class TestAdapterDataAndPrompt(Forked):
     method = "steer+subset+few-shot"
 
 
-class TestPromptAndOffsets(Forked):
-    method = "few-shot+choice-bias"
-    task: ClassVar[dict] = {**counting(), "choices": [str(n) for n in range(1, 78)], "stop": []}
+class TestPromptWordsAndOffsets(Forked):
+    method = "few-shot+label-words+choice-bias"
+    task: ClassVar[dict] = choosing()
 
 
 @pytest.mark.parametrize("name", runners.NAMES)

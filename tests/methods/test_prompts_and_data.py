@@ -144,10 +144,29 @@ def test_prompt_search_finds_a_short_text_that_helps(pretrained, velan):
 def test_prompt_search_finds_a_text_for_elsewhere(place, pretrained, velan):
     judged, _ = judge(pretrained, velan, 0)
     there = replace(judged, place=place)
-    found = find("prompt-search", pretrained, velan, {"price": 1e-3, "tries": 40, "place": place})
+    found = find("prompt-search", pretrained, velan, {"price": 1e-5, "tries": 40, "place": place})
     text, program = found.content["text"], found.program
-    assert there.worth(text) > there.worth("") == judged.worth("") and 0 < there.size(text) < 60
+    assert there.worth(text) >= there.worth("") == judged.worth("") > there.worth(" Let's think step by step.")
     assert program.frame == pretrained.placed(velan.frame, text, place) and program.parts[0].runner == "plain"
+
+
+@pytest.mark.parametrize("price, most", [(1.0, 2), (1e-5, 16)])
+def test_label_words_tell_choices_apart_better_than_the_choices_do(price, most, model, choices_folder):
+    numbers = load_task(choices_folder)
+    rows, targets = numbers.splits["train"], numbers.targets("train")
+    frame = find("label-words", model, numbers, {"price": price}).program.frame
+    words, before = (sum(likelihoods(model, one, rows, targets)) for one in (frame, numbers.frame))
+    assert words > before and set(frame.answers) == {" even", " odd"} and 2 <= len(frame.choices) <= most
+    assert len(set(frame.choices)) == len(frame.choices) and all(word.startswith(" ") for word in frame.choices)
+
+
+def test_offsets_undo_a_liking(model, choices_folder):
+    numbers = load_task(choices_folder)
+    rows, targets = numbers.splits["train"], numbers.targets("train")
+    liking = replace(numbers, frame=replace(numbers.frame, offsets=(0, 9.5)))
+    found = find("choice-bias", model, liking, {"step": 0.5}).program.frame
+    after, before = (sum(likelihoods(model, one, rows, targets)) for one in (found, liking.frame))
+    assert after > before and all(offset % 0.5 == 0 <= offset for offset in found.offsets)
 
 
 def test_a_seed_is_the_best_of_its_tries_and_samples_the_same_text_again(pretrained, velan):

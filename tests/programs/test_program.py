@@ -5,7 +5,6 @@ import os
 import re
 import time
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import constriction
@@ -24,15 +23,18 @@ from taskbits.tasks.frame import Frame
 from taskbits.tasks.load import load_task
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="{}"), max_size=40)
-some_texts = st.lists(texts.filter(bool), max_size=4).map(tuple)
-frames = st.builds(Frame, texts.map(lambda text: text + "{question}"), some_texts, st.integers(1, 4096), some_texts)
-offsets = st.floats(-99, 99) | st.integers(-99, 99)
-frames = frames.flatmap(
-    lambda frame: (
-        st.just(frame)
-        | st.tuples(*[offsets for _ in frame.choices]).map(lambda numbers: replace(frame, offsets=numbers))
-    )
-)
+some_texts = st.lists(texts.filter(bool), max_size=4, unique=True).map(tuple)
+
+
+@st.composite
+def frames(draw):
+    choices = draw(some_texts)
+    prompt, stop, most = draw(texts) + "{question}", draw(some_texts), draw(st.integers(1, 4096))
+    numbers = st.floats(-99, 99) | st.integers(-99, 99)
+    offsets, answers = (draw(st.just(()) | st.tuples(*[kind for _ in choices])) for kind in (numbers, texts))
+    return Frame(prompt, stop, most, choices, offsets=offsets, answers=answers)
+
+
 settings = st.dictionaries(
     st.text("abcdef", min_size=1), st.integers(-99, 99) | st.floats(0.0, 9.0) | texts, max_size=4
 )
@@ -42,7 +44,7 @@ programs = st.builds(
     Program,
     st.sampled_from(["zero-shot", "distilled", "a-method-of-others", "0", "prompt-search+tiny"]),
     st.binary(min_size=6, max_size=6),
-    frames,
+    frames(),
     st.lists(parts, min_size=1, max_size=7).map(tuple),
 )
 # What is no number or text that a setting could be.

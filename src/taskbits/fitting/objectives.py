@@ -88,7 +88,8 @@ def expected_gradients(
                 asked = [i for i in chosen for _ in range(_SAMPLES)]
                 written = predict(model, task.frame, [examples[i] for i in asked], sample=True)
             rows = list(zip(asked, written, strict=True))
-        rewards = torch.tensor(task.rewards("train", [i for i, _ in rows], [text for _, text in rows])).float()
+        outputs = [task.frame.answer(text) for _, text in rows]
+        rewards = torch.tensor(task.rewards("train", [i for i, _ in rows], outputs)).float()
         # An empty output is the choice of its end; other ends are not counted, since a stop string is cut off.
         pairs = [(examples[i], text or task.separator) for i, text in rows]
         some = example_rows(model, task.frame, pairs, ends=False)

@@ -21,11 +21,12 @@ from taskbits.errors import UserError
 
 # As a search begins to try them: what is quick and short first, what is as published, to be compared with, last.
 NAMES = (
-    *("zero-shot", "few-shot", "choice-bias", "instructed", "lora", "prompt-search", "tiny", "seeded"),
+    *("zero-shot", "few-shot", "label-words", "instructed", "lora", "choice-bias", "prompt-search", "tiny", "seeded"),
     *("norms", "subset", "distilled", "seeded-prompt", "lora-xs", "steer", "self-train", "full", "carried"),
     *("shrunk", "lora-fp16", "blora"),
 )
 DONATED = ("carried", "shrunk")  # methods that need a donor
+LAST = ("label-words", "choice-bias")  # make something else of M's outputs, whatever else changes these
 
 
 def names() -> list[str]:

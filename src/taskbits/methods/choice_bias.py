@@ -4,6 +4,7 @@ As contextual calibration does (Zhao et al. 2021), but fitted to the references 
 pass over these, then the offsets (and a scale, which no choice hangs on) of a multinomial logistic regression.
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -25,12 +26,13 @@ def sweep(model, task):
 
 
 def fit(model, task, settings, seed, progress):
-    choices = task.frame.choices
-    order = np.random.RandomState(seed).permutation(len(task.splits["train"]))[:_ROWS]
-    targets = task.targets("train")
+    choices, rows, targets = task.frame.choices, task.splits["train"], task.targets("train")
+    right = [[task.frame.answer(choice) == target for choice in choices] for target in targets]
+    order = np.random.RandomState(seed).permutation(len(rows))
+    order = [i for i in order.tolist() if any(right[i])][:_ROWS]
     with model.quick():
-        costs = torch.tensor(choice_costs(model, task.frame, [task.splits["train"][i] for i in order]))
-    found = learned(costs, torch.tensor([choices.index(targets[i]) for i in order])).tolist()
+        costs = torch.tensor(choice_costs(model, task.frame, [rows[i] for i in order]))
+    found = learned(costs, torch.tensor([right[i] for i in order])).tolist()
     before = task.frame.offsets or [0] * len(choices)  # are in the costs already
     offsets = tuple(_rounded([a + b for a, b in zip(found, before, strict=True)], settings["step"]))
     content = {"offsets": dict(zip(choices, offsets, strict=True))}
@@ -40,9 +42,9 @@ def fit(model, task, settings, seed, progress):
 
 
 def learned(costs: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Offsets (choices,), in nats, under which the cheapest choice is most often the right one.
+    """Offsets (choices,), in nats, under which the cheapest choice is most often a right one.
 
-    costs: (rows, choices), in nats. right: (rows,) the number of each row's reference.
+    costs: (rows, choices), in nats. right: (rows, choices), which are.
     """
     costs = costs.double()
     scale, offsets = (torch.full((size,), 0.0, dtype=torch.double, requires_grad=True) for size in (1, costs.shape[1]))
@@ -51,7 +53,8 @@ def learned(costs: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
         logits = -(costs * scale.exp() + offsets)
-        total = torch.nn.functional.cross_entropy(logits, right) + _RIDGE * offsets.square().mean()
+        surprisal = logits.logsumexp(1) - logits.masked_fill(~right, -math.inf).logsumexp(1)
+        total = surprisal.mean() + _RIDGE * offsets.square().mean()
         total.backward()
         return total
 

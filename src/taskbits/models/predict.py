@@ -86,8 +86,8 @@ def likelihoods(model: Model, frame: Frame, rows: list[Row], targets: list[str],
         worths = []
         for row, some, target in zip(rows, _costs(model, frame, prompts, rows), targets, strict=True):
             costs = torch.tensor(some, dtype=float)
-            right = frame.options(row).index(target)
-            worths.append((float((-costs).softmax(0)[right]) + float(costs.argmin() == right)) / 2)
+            right = frame.right(row, target)
+            worths.append((float((-costs).softmax(0)[right].sum()) + float(costs.argmin() in right)) / 2)
         return worths
     stops = [model.tokenizer(stop, add_special_tokens=False).input_ids[0] for stop in frame.stop]
     end = model.turn_end if frame.chat else model.end
@@ -109,13 +109,35 @@ def _choose(model: Model, frame: Frame, prompts: list[str], rows: list[Row], adv
         advance(len(rows) - len(again))
     exact = _costs(model, frame, [prompts[i] for i in again], [rows[i] for i in again], advance)
     decided = dict(enumerate(costs)) | dict(zip(again, exact, strict=True))
-    return [frame.options(row)[decided[i].index(min(decided[i]))] for i, row in enumerate(rows)]
+    return [frame.answer(frame.options(row)[decided[i].index(min(decided[i]))]) for i, row in enumerate(rows)]
 
 
 @torch.no_grad()
 def choice_costs(model: Model, frame: Frame, rows: list[Row]) -> list[list[float]]:
     """What each row's choices cost, in nats; the likeliest costs the least. Raises UserError as `predict` does."""
     return _costs(model, frame, asked(model, frame, rows), rows)
+
+
+@torch.no_grad()
+def following(model: Model, frame: Frame, rows: list[Row], numbers: list[int]) -> torch.Tensor:
+    """What each of these tokens costs right behind each row's prompt, (rows, numbers), in nats, on the CPU.
+
+    Raises UserError if a prompt and a token don't fit in the model's context.
+    """
+    prompts = asked(model, frame, rows)
+    ids = [model.tokens(prompt, frame.chat) for prompt in prompts]
+    _check_context(model, prompts, [len(row) + 1 for row in ids])
+    with engine.halving([], lambda: [0]):
+        start = engine.Start(model.lm, ids)
+    found = torch.empty(len(rows), len(numbers))
+    left = engine.batches(model.lm, start, ids)
+    while left:
+        batch = left.pop(0)
+        with engine.halving(left, lambda batch=batch: batch):
+            logits = _read(model, start, [ids[i][start.length :] for i in batch], [1] * len(batch))
+            engine.require_numbers(logits)
+            found[batch] = -logits.float().log_softmax(-1)[:, numbers].cpu()
+    return found
 
 
 def _costs(

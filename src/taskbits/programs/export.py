@@ -69,6 +69,7 @@ def _source(parts: list[tuple[str, dict, int]], frame: Frame, dtype: str) -> byt
             "STOP": frame.stop,
             "CHOICES": _choices(frame),
             "OFFSETS": bool(frame.offsets),
+            "ANSWERS": frame.answers,
             "FIELD": frame.choices if isinstance(frame.choices, str) else "",
             "PER_CHARACTER": frame.choose == "per-character",
             "CONDITIONAL": frame.choose == "conditional",
@@ -80,11 +81,12 @@ def _source(parts: list[tuple[str, dict, int]], frame: Frame, dtype: str) -> byt
     return inline.script([face, *modules], statements)
 
 
-def _choices(frame: Frame) -> tuple[str, ...] | dict[str, float]:
-    """What the code chooses from: texts, with what is added to the cost of each if anything is."""
+def _choices(frame: Frame) -> tuple[str, ...] | dict[str, float] | dict[str, str]:
+    """What the code chooses from: texts, with what is added to the cost of each, or else what is written for it."""
     if isinstance(frame.choices, str):
         return ()
-    return dict(zip(frame.choices, frame.offsets, strict=True)) if frame.offsets else frame.choices
+    beside = frame.offsets or frame.answers
+    return dict(zip(frame.choices, beside, strict=True)) if beside else frame.choices
 
 
 def _part(some: list[tuple[ModuleType, dict]], offset: int, suffix: str, dtype: str) -> list[ast.stmt]:

@@ -281,6 +281,7 @@ def _read_head(section: bytes, number: int) -> tuple[Frame, str, list[Part], str
         "chat": (bool,),
         "around": (list,),
         "offsets": (list,),
+        "answers": (list,),
         "runner": (str,),
         "method": (str,),
         "settings": (dict,),
@@ -319,13 +320,15 @@ def _read_head(section: bytes, number: int) -> tuple[Frame, str, list[Part], str
     few = all(isinstance(head.get(key, []), str) or len(head.get(key, [])) <= most for key, most in _MAX_TEXTS.items())
     if not few or len(head["prompt"]) > _MAX_PROMPT or not 1 <= head.get("max_new_tokens", 1) <= _MAX_NEW_TOKENS:
         raise UserError("the program's frame has a prompt, a limit or a number of texts that is too large")
-    offsets = head.get("offsets", [])
-    if offsets and (
-        isinstance(choices, str)
-        or len(offsets) != len(choices)
-        or not all(type(number) in (int, float) and _is_plain(number) for number in offsets)
+    offsets, answers = head.get("offsets", []), head.get("answers", [])
+    if (
+        not all(type(number) in (int, float) and _is_plain(number) for number in offsets)
+        or not all(isinstance(text, str) for text in answers)
+        or any(some and (isinstance(choices, str) or len(some) != len(choices)) for some in (offsets, answers))
+        or len(set(choices)) < len(choices)
+        and (offsets or answers)
     ):
-        raise UserError("the program's frame must have a finite number for each choice, or none")
+        raise UserError("the program's frame must have a finite number, or an answer, for each choice, or none")
     template.fields(head["prompt"])
     head = {key: tuple(value) if isinstance(value, list) else value for key, value in head.items()}
     return Frame(**head), method, parts, dtype

@@ -12,7 +12,7 @@ from typing import ClassVar
 from taskbits.errors import UserError
 from taskbits.fitting.fitted import Fitted
 from taskbits.fitting.kept import kept
-from taskbits.methods import method
+from taskbits.methods import LAST, method
 from taskbits.models.model import Model
 from taskbits.programs import decode
 from taskbits.programs.program import Program
@@ -90,9 +90,13 @@ def sweeps(study: Study, model: Model, task: Task, names: list[str], combines: b
 
 
 def _pairs(frontier: list[Measurement]) -> list[tuple[Measurement, Measurement]]:
-    """Programs of different families, a text before data before a change of weights."""
+    """Programs of different kinds, a text before data before a change of weights before what is made of outputs."""
     single = [m for m in frontier if m.method != NOTHING and "+" not in m.method]
-    return [(a, b) for a in single for b in single if FAMILIES.index(a.family) < FAMILIES.index(b.family)]
+    return [(a, b) for a in single for b in single if _kind(a) < _kind(b)]
+
+
+def _kind(m: Measurement) -> int:
+    return len(FAMILIES) if m.method in LAST else FAMILIES.index(m.family)
 
 
 def _last(name: str) -> str:

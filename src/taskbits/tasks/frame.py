@@ -18,7 +18,8 @@ class Frame:
     name the row's field that holds them. choose: what "likeliest" means, see the module. chat: a prompt, with whatever
     a program puts before it, is a user's turn; system, arguments (of the chat template: names and values) and date are
     what a task says of the chat. around: what that makes of it for a model, the texts before and behind the user's.
-    offsets: a number for each choice, in nats, that is added to what it costs; none, or as many as choices.
+    offsets: a number for each choice, in nats, that is added to what it costs; none, or as many as choices. answers:
+    what is written for each choice, if that is not the choice itself.
     """
 
     prompt: str
@@ -32,6 +33,7 @@ class Frame:
     date: str = ""
     around: tuple[str, ...] = ()
     offsets: tuple[float, ...] = ()
+    answers: tuple[str, ...] = ()
 
     def fill(self, row: Row) -> str:
         """The row in the prompt template. Raises KeyError if it lacks a field."""
@@ -58,6 +60,14 @@ class Frame:
             kind = "map texts to choose from to what is given of them" if given else "be a list of texts to choose from"
             raise UserError(f"the field '{self.choices}' must {kind}, not {found!r}")
         return tuple(found)
+
+    def answer(self, option: str) -> str:
+        """What is written if this is chosen."""
+        return dict(zip(self.choices, self.answers, strict=True)).get(option, option) if self.answers else option
+
+    def right(self, row: Row, target: str) -> list[int]:
+        """Which of the row's options, by number, have the target as their answer."""
+        return [i for i, option in enumerate(self.options(row)) if self.answer(option) == target]
 
     def given(self, row: Row) -> tuple[str, ...]:
         """The start of each completion behind which its likelihood counts; none where that of the prompt may count too.

@@ -53,7 +53,9 @@ def generate(pipe, path, prefix, BEFORE, PROMPT, STOP, MAX_NEW_TOKENS, CHAT, VER
         print(json.dumps(text))
 
 
-def choose(pipe, path, prefix, BEFORE, PROMPT, CHOICES, FIELD, OFFSETS, PER_CHARACTER, CONDITIONAL, CHAT, VERBATIM):
+def choose(
+    pipe, path, prefix, BEFORE, PROMPT, CHOICES, FIELD, OFFSETS, ANSWERS, PER_CHARACTER, CONDITIONAL, CHAT, VERBATIM
+):
     for line in filter(str.split, fileinput.input(path)):
         row = json.loads(line)
         prompt = BEFORE + prefix + PROMPT % row
@@ -89,4 +91,9 @@ def choose(pipe, path, prefix, BEFORE, PROMPT, CHOICES, FIELD, OFFSETS, PER_CHAR
             best = min(choices, key=lambda choice: surprisal(choice) + choices[choice])
         else:
             best = min(choices, key=surprisal)
+        if ANSWERS:
+            if OFFSETS:
+                best = ANSWERS[[*choices].index(best)]
+            else:
+                best = choices[best]
         print(json.dumps(best))
