@@ -31,6 +31,16 @@ def test_python_finds_the_code_behind_any_payload(tmp_path_factory, payload):
     compile(source, "alone", "exec")
 
 
+@pytest.mark.parametrize("offsets", [(), (1, -0.5)])
+@pytest.mark.parametrize("answers", [(), ("", "one")])
+def test_what_is_decided_beforehand_is_not_in_the_file(offsets, answers, tmp_path):
+    frame = Frame("{x}\n", choices=(" yes", " no"), offsets=offsets, answers=answers)
+    file = tmp_path / "alone.py"
+    file.write_bytes(standalone(Program("zero-shot", b"abcdef", frame, (Part("plain"),)), "float64"))
+    source = ast.parse(zipimport.zipimporter(str(file)).get_source("__main__"))
+    assert not any(isinstance(node, ast.If | ast.IfExp) for node in ast.walk(source))
+
+
 INPUTS = ["caf\u00e9", "x"]
 
 

@@ -116,8 +116,9 @@ class _Put(ast.NodeTransformer):
 
     def visit_If(self, node):
         self.generic_visit(node)
-        if isinstance(node.test, ast.Constant):
-            return node.body if node.test.value else node.orelse
+        if isinstance(node.test, ast.Constant | ast.Tuple):
+            kept = node.test.elts if isinstance(node.test, ast.Tuple) else node.test.value
+            return node.body if kept else node.orelse
         return node
 
     def visit_BinOp(self, node):
