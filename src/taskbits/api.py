@@ -15,6 +15,7 @@ from taskbits.programs.program import LIMIT, Program, load_program
 from taskbits.report.scale import label
 from taskbits.report.scale import task as task_name
 from taskbits.studies import frontier
+from taskbits.studies.gap import Gap, gap
 from taskbits.studies.measurement import Measurement
 from taskbits.studies.study import Study as Store
 from taskbits.tasks.metrics import Score
@@ -65,6 +66,13 @@ class Study:
     def on_test(self, level: float) -> Measurement | None:
         """The shortest program that scores `level` on these test rows: a fact, which says less of other rows."""
         return frontier.on_test(self.measurements(), level)
+
+    def gap(self) -> Gap | None:
+        """The bytes that it takes to go half, and 95%, of the way from the shortest program's score to the best one's.
+
+        By a logistic curve in log bytes (Donoway et al. 2025); None for fewer than four programs scored on test.
+        """
+        return gap(self.measurements())
 
     def unconfirmed(self) -> list[Measurement]:
         """What could not be confirmed; `unconfirmed` of each says why."""

@@ -176,3 +176,5 @@ def print_frontier(study: "Study") -> None:
             row["program"].removesuffix(".tbp") if row["program"] else "none",
         )
     Console().print(table)
+    if gap := study.gap():
+        Console().print(escape(str(gap)), highlight=False)

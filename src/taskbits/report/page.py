@@ -19,6 +19,7 @@ from taskbits.report import chart, provenance
 from taskbits.report.markup import Markup, escape, h, join
 from taskbits.report.scale import FAMILIES, label, metric, task
 from taskbits.studies.frontier import claims, complexity, envelope, on_test, rows
+from taskbits.studies.gap import gap
 from taskbits.studies.measurement import Measurement
 from taskbits.studies.study import Study
 from taskbits.tasks.metrics import Score
@@ -83,6 +84,8 @@ def _answer(info: dict, measured: list[Measurement]) -> Markup:
         seen = on_test(measured, level)
         alone = "" if seen is half else f" (on these test examples alone, {seen.bytes:,} bytes score as much)"
         notes.append(f"A score of {level:.3f} takes at most {half.bytes:,} bytes, with 95% confidence{alone}.")
+    if way := gap(measured):
+        notes.append(str(way))
     if first is not best:
         notes.append(
             f"The shortest program measured ({first.method}, {first.bytes:,} bytes) scores "
