@@ -13,7 +13,7 @@ from elsewhere import DEVICE, Elsewhere
 from packaging.version import Version
 
 from taskbits.errors import UserError
-from taskbits.methods import NAMES, distilled, method, self_train
+from taskbits.methods import LAST, NAMES, distilled, method, self_train
 from taskbits.models.devices import repeatable
 from taskbits.models.model import load_model
 from taskbits.programs import decode
@@ -23,7 +23,7 @@ from taskbits.programs.runners import prequential
 from taskbits.search.scoring import score
 from taskbits.tasks.frame import Frame
 from taskbits.tasks.load import load_task
-from taskbits.testing import write_model
+from taskbits.testing import ROWS, choosing, write_model
 
 SHORT = {
     "subset": {"n": 4, "tries": 1},
@@ -54,10 +54,10 @@ def elsewhere(model_folder):
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tasks")
-    choices = [str(n) for n in range(1, 78)]
+    choices = {key: value for key, value in choosing().items() if key not in ROWS}
     return {
         "written": load_task(write_task(folder / "written")),
-        "chosen": load_task(write_task(folder / "chosen", choices=choices, stop=None)),
+        "chosen": load_task(write_task(folder / "chosen", **choices)),
     }
 
 
@@ -128,9 +128,10 @@ def test_each_method_works_elsewhere_and_its_program_here(
         monkeypatch.setattr(one, "donor", donor)
     for module in (distilled, self_train):
         monkeypatch.setattr(module, "_CHOSEN_FROM", 4)
-    changes = {"steps": 2} if "steps" in method(name).sweep(model, tasks["written"])[0] else {}
-    content, scored = found(name, elsewhere, tasks["written"], **changes)
-    here = score(content, model, tasks["written"], ["validation"])
+    task = tasks["chosen" if name in LAST else "written"]
+    changes = {"steps": 2} if "steps" in method(name).sweep(model, task)[0] else {}
+    content, scored = found(name, elsewhere, task, **changes)
+    here = score(content, model, task, ["validation"])
     assert here.outputs == scored.outputs
     # What trains rounds otherwise where attention is computed step by step, as it is elsewhere.
     assert here.adapted == scored.adapted or method(name).FAMILY == "data"

@@ -68,7 +68,8 @@ class Judge:
     def size(self, text: str) -> float:
         """About how many bytes the text adds to a file, lesson included, coded in the shorter way if it may be."""
         if self.place != PLACES[0]:
-            return self._rough_size("plain", self.model.placed(self.task.frame, text, self.place)) - self._plain
+            frame = self.model.placed(self.task.frame, text, self.place)
+            return rough_size(Program("zero-shot", b"", frame, (Part("plain"),)), self.model.dtype) - self._plain
         literal = self._rough_size("literal", text=text)
         if literal > self._coded:  # else there is no need to know what the text costs under the model
             with self.model.quick():
@@ -82,13 +83,13 @@ class Judge:
 
     @cached_property
     def _plain(self) -> int:
-        return self._rough_size("plain")
+        return rough_size(Program("zero-shot", b"", self.task.frame, (Part("plain"),)), self.model.dtype)
 
-    def _rough_size(self, runner: str, frame: Frame | None = None, **settings) -> int:
+    def _rough_size(self, runner: str, **settings) -> int:
         """Of a file with this runner, and the training behind it if there is a lesson."""
         then = self.lesson.settings if self.lesson else {}
         part = Part(runner + "+train" * bool(then), {**settings, **then})
-        return rough_size(Program("zero-shot", b"", frame or self.task.frame, (part,)), self.model.dtype)
+        return rough_size(Program("zero-shot", b"", self.task.frame, (part,)), self.model.dtype)
 
     def gain(self, text: str, price: float) -> float:
         """Worth minus what the text's bytes cost at `price` a byte; -1 for a text that can't be used."""
