@@ -1,6 +1,6 @@
 """Ideas of few bytes, each against the shortest program known without it: classification on real models.
 
-    python benchmarks/new_methods.py [--quick] [--out DIR] [--data DIR] [--gemma FILE] [[--without]
+    python benchmarks/new_methods.py [--quick] [--out DIR] [--data DIR] [--gemma FILE] [--without]
                                      [--task agnews banking authors]
 
 AG News (four topics), banking (the first four intents of BANKING77) and authors (a passage is from a book of Austen,
@@ -18,8 +18,7 @@ import re
 import tempfile
 from pathlib import Path
 
-import yaml
-from real_model import fetch_model, write_task
+from real_model import fetch_model, write_labelled, write_task
 from rich.console import Console
 from rich.table import Table
 
@@ -55,7 +54,8 @@ def write_authors(data: Path, folder: Path, sizes: dict[str, int]) -> Path:
             some += found[: count // len(by_label)]
         random.Random(1).shuffle(some)
         rows[split] = some
-    return write(folder, rows, "Author", "Say who wrote this: Austen, Carroll, Dickens or Doyle.")
+    description = "Say who wrote this: Austen, Carroll, Dickens or Doyle."
+    return write_labelled(folder, "authors", rows, "Author", AUTHORS.values(), description)
 
 
 def write_banking(data: Path, folder: Path, sizes: dict[str, int]) -> Path:
@@ -70,25 +70,8 @@ def write_banking(data: Path, folder: Path, sizes: dict[str, int]) -> Path:
     held = len(rows["train"]) // 4
     rows["validation"], rows["train"] = rows["train"][:held], rows["train"][held:]
     rows = {split: rows[split][:count] for split, count in sizes.items()}
-    return write(folder, rows, "Intent", f"Say what the customer wants: {', '.join(intents)}.")
-
-
-def write(folder: Path, rows: dict[str, list[dict]], asked: str, description: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, some in rows.items():
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
-    settings = {
-        "name": folder.name,
-        **{split: f"{split}.jsonl" for split in rows},
-        "prompt": f"{{text}}\n{asked}:",
-        "target": " {label}",
-        "metric": "exact",
-        "stop": ["\n"],
-        "choices": sorted({row["label"] for row in rows["train"]}),
-        "description": description,
-    }
-    (folder / "task.yaml").write_text(yaml.safe_dump(settings))
-    return folder
+    description = f"Say what the customer wants: {', '.join(intents)}."
+    return write_labelled(folder, "banking", rows, "Intent", intents, description)
 
 
 def main() -> None:

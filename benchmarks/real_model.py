@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -45,23 +46,35 @@ def fetch_model(cache: Path) -> Path:
 
 def write_task(data: Path, folder: Path, sizes: dict[str, int]) -> Path:
     """AG News as a task folder: train and validation from its train part, test from its test part."""
-    folder.mkdir(parents=True, exist_ok=True)
     rows = {part: read_rows(data / "agnews" / f"{part}.jsonl.gz") for part in ("train", "test")}
     held, train = rows["train"][: sizes["validation"]], rows["train"][sizes["validation"] :]
-    for split, part in (("train", train), ("validation", held), ("test", rows["test"])):
-        text = "".join(json.dumps(row) + "\n" for row in part[: sizes[split]])
-        (folder / f"{split}.jsonl").write_text(text)
+    parts = {"train": train, "validation": held, "test": rows["test"]}
+    return write_labelled(
+        folder,
+        "agnews",
+        {split: part[: sizes[split]] for split, part in parts.items()},
+        "Topic",
+        {row["label"] for row in train},
+        "Say what the news is about: World, Sports, Business or Sci/Tech.",
+    )
+
+
+def write_labelled(
+    folder: Path, name: str, splits: dict[str, list[dict]], asked: str, labels: Iterable[str], description: str
+) -> Path:
+    """Rows of a text and its label as a task folder, whose prompt asks for the label in this word."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, rows in splits.items():
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = {
-        "name": "agnews",
-        "train": "train.jsonl",
-        "validation": "validation.jsonl",
-        "test": "test.jsonl",
-        "prompt": "{text}\nTopic:",
+        "name": name,
+        **{split: f"{split}.jsonl" for split in splits},
+        "prompt": f"{{text}}\n{asked}:",
         "target": " {label}",
         "metric": "exact",
         "stop": ["\n"],
-        "choices": sorted({row["label"] for row in train}),
-        "description": "Say what the news is about: World, Sports, Business or Sci/Tech.",
+        "choices": sorted(labels),
+        "description": description,
     }
     (folder / "task.yaml").write_text(yaml.safe_dump(settings))
     return folder

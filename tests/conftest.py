@@ -21,7 +21,7 @@ import transformers
 import yaml
 
 from taskbits import cli
-from taskbits.methods import NAMES, method, subset
+from taskbits.methods import LAST, NAMES, method, subset
 from taskbits.models.model import load_model
 from taskbits.search.confirm import confirm
 from taskbits.search.measure import measure
@@ -114,7 +114,7 @@ def measured(request, model_folder, task_folder, choices_folder, tmp_path_factor
             "carried": lambda: write_model(out.parent / "donor", seed=8),
             "shrunk": lambda: write_adapter(out.parent / "adapter", model_folder),
         }.get(request.param, lambda: None)()
-        task = choices_folder if request.param in ("choice-bias", "label-words") else task_folder
+        task = choices_folder if request.param in LAST else task_folder
         yield measure(model_folder, task, str(out), methods=[request.param], budget=0.01, donor=donor)
 
 

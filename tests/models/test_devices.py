@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 import transformers
-from conftest import QUICK, nothing, shorten_lessons, write_adapter, write_task
+from conftest import QUICK, nothing, shorten_lessons, write_adapter
 from elsewhere import DEVICE, Elsewhere
 from packaging.version import Version
 
@@ -23,7 +23,7 @@ from taskbits.programs.runners import prequential
 from taskbits.search.scoring import score
 from taskbits.tasks.frame import Frame
 from taskbits.tasks.load import load_task
-from taskbits.testing import ROWS, choosing, write_model
+from taskbits.testing import write_model
 
 SHORT = {
     "subset": {"n": 4, "tries": 1},
@@ -52,13 +52,8 @@ def elsewhere(model_folder):
 
 
 @pytest.fixture(scope="module")
-def tasks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tasks")
-    choices = {key: value for key, value in choosing().items() if key not in ROWS}
-    return {
-        "written": load_task(write_task(folder / "written")),
-        "chosen": load_task(write_task(folder / "chosen", **choices)),
-    }
+def tasks(task_folder, choices_folder):
+    return {"written": load_task(task_folder), "chosen": load_task(choices_folder)}
 
 
 def found(name, model, task, **changes):

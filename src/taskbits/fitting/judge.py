@@ -68,8 +68,7 @@ class Judge:
     def size(self, text: str) -> float:
         """About how many bytes the text adds to a file, lesson included, coded in the shorter way if it may be."""
         if self.place != PLACES[0]:
-            frame = self.model.placed(self.task.frame, text, self.place)
-            return rough_size(Program("zero-shot", b"", frame, (Part("plain"),)), self.model.dtype) - self._plain
+            return self._bare_size(self.model.placed(self.task.frame, text, self.place)) - self._plain
         literal = self._rough_size("literal", text=text)
         if literal > self._coded:  # else there is no need to know what the text costs under the model
             with self.model.quick():
@@ -83,7 +82,10 @@ class Judge:
 
     @cached_property
     def _plain(self) -> int:
-        return rough_size(Program("zero-shot", b"", self.task.frame, (Part("plain"),)), self.model.dtype)
+        return self._bare_size(self.task.frame)
+
+    def _bare_size(self, frame: Frame) -> int:
+        return rough_size(Program("zero-shot", b"", frame, (Part("plain"),)), self.model.dtype)
 
     def _rough_size(self, runner: str, **settings) -> int:
         """Of a file with this runner, and the training behind it if there is a lesson."""

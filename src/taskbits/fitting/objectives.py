@@ -83,12 +83,12 @@ def expected_gradients(
         chosen = random.permutation(len(examples))[:_PROMPTS].tolist()
         if task.frame.choices:
             rows = [(i, choice) for i in chosen for choice in task.frame.options(examples[i])]
+            outputs = [text for i in chosen for text in task.frame.written(examples[i])]
         else:
             with torch.no_grad(), beside(model.lm, update()):
                 asked = [i for i in chosen for _ in range(_SAMPLES)]
-                written = predict(model, task.frame, [examples[i] for i in asked], sample=True)
-            rows = list(zip(asked, written, strict=True))
-        outputs = [task.frame.answer(text) for _, text in rows]
+                outputs = predict(model, task.frame, [examples[i] for i in asked], sample=True)
+            rows = list(zip(asked, outputs, strict=True))
         rewards = torch.tensor(task.rewards("train", [i for i, _ in rows], outputs)).float()
         # An empty output is the choice of its end; other ends are not counted, since a stop string is cut off.
         pairs = [(examples[i], text or task.separator) for i, text in rows]

@@ -14,7 +14,7 @@ from taskbits.fitting.fitted import fitted
 from taskbits.models.predict import choice_costs
 from taskbits.programs.coding import Coded
 
-FAMILY = "parametric"
+FAMILY = "inference control"
 _ROWS = 400
 _STEPS = 300
 _RIDGE = 1e-2  # on the offsets, as if there were a few rows more of each choice
@@ -27,7 +27,7 @@ def sweep(model, task):
 
 def fit(model, task, settings, seed, progress):
     choices, rows, targets = task.frame.choices, task.splits["train"], task.targets("train")
-    right = [[task.frame.answer(choice) == target for choice in choices] for target in targets]
+    right = [task.frame.right(row, target) for row, target in zip(rows, targets, strict=True)]
     order = np.random.RandomState(seed).permutation(len(rows))
     order = [i for i in order.tolist() if any(right[i])][:_ROWS]
     with model.quick():

@@ -35,7 +35,7 @@ def sweep(model, task):
 
 
 def fit(model, task, settings, seed, progress):
-    answers = list(dict.fromkeys(map(task.frame.answer, task.frame.choices)))
+    answers = list(dict.fromkeys(task.frame.answers or task.frame.choices))
     words, costs, right = _candidates(model, task, answers, seed)
     chosen = _search(words, costs, right, settings["price"], progress)
     pairs = [(words[k][i], answers[k]) for k, i in chosen]

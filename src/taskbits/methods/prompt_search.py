@@ -35,29 +35,32 @@ def sweep(model, task):
 
 def fit(model, task, settings, seed, progress):
     judged, examples = judge(model, task, seed)
-    if (place := settings.get("place", PLACES[0])) != PLACES[0]:
-        return _elsewhere(model, task, replace(judged, place=place), settings, seed, progress)
-    count = max(4, settings["tries"] // 8)
-    texts = [example + task.separator for example in examples[:count]]
-    starts = ["", *([task.description + "\n"] if task.description else []), *invented(model, task, texts, seed), *texts]
-    price = settings["price"]
-    found = climb(lambda text: judged.gain(text, price), starts, settings["tries"], seed, progress)
-    return fitted("prompt-search", model, task, *encode_text(model, judged.settle(["", *found], price)))
-
-
-def _elsewhere(model, task, judged, settings, seed, progress):
-    """A text behind the input or at the beginning of the answer."""
-    rows = random.Random(seed).sample(task.splits["train"], min(_INVENTED, len(task.splits["train"])))
-    transformers.set_seed(seed)
-    with model.quick(writes=True):
-        freely = replace(task.frame, choices=(), offsets=(), max_new_tokens=min(_BEGUN, task.frame.max_new_tokens))
-        begun = predict(model, freely, rows, sample=True)
-    starts = ["", *_PHRASES, *([" " + task.description] if task.description else []), *filter(None, begun)]
+    judged = replace(judged, place=settings.get("place", PLACES[0]))
+    if before := judged.place == PLACES[0]:
+        texts = [example + task.separator for example in examples[: max(4, settings["tries"] // 8)]]
+        described = task.description + "\n"
+        starts = [*invented(model, task, texts, seed), *texts]
+    else:
+        described = " " + task.description
+        starts = _begun(model, task, seed)
+    starts = ["", *([] if before else _PHRASES), *([described] if task.description else []), *starts]
     price = settings["price"]
     found = climb(lambda text: judged.gain(text, price), starts, settings["tries"], seed, progress)
     text = judged.settle(["", *found], price)
+    if before:
+        return fitted("prompt-search", model, task, *encode_text(model, text))
     coded = Coded("plain", {}, b"", _bits(model, text), {"text": text, "place": judged.place})
     return fitted("prompt-search", model, task, coded, frame=model.placed(task.frame, text, judged.place))
+
+
+def _begun(model, task, seed: int) -> list[str]:
+    """What M begins to write by itself where the answer stands."""
+    rows = random.Random(seed).sample(task.splits["train"], min(_INVENTED, len(task.splits["train"])))
+    transformers.set_seed(seed)
+    most = min(_BEGUN, task.frame.max_new_tokens)
+    freely = replace(task.frame, choices=(), offsets=(), answers=(), max_new_tokens=most)
+    with model.quick(writes=True):
+        return list(filter(None, predict(model, freely, rows, sample=True)))
 
 
 def _bits(model, text: str) -> float | None:

@@ -86,8 +86,8 @@ def likelihoods(model: Model, frame: Frame, rows: list[Row], targets: list[str],
         worths = []
         for row, some, target in zip(rows, _costs(model, frame, prompts, rows), targets, strict=True):
             costs = torch.tensor(some, dtype=float)
-            right = frame.right(row, target)
-            worths.append((float((-costs).softmax(0)[right].sum()) + float(costs.argmin() in right)) / 2)
+            right = torch.tensor(frame.right(row, target))
+            worths.append((float((-costs).softmax(0)[right].sum()) + float(right[costs.argmin()])) / 2)
         return worths
     stops = [model.tokenizer(stop, add_special_tokens=False).input_ids[0] for stop in frame.stop]
     end = model.turn_end if frame.chat else model.end
@@ -109,7 +109,7 @@ def _choose(model: Model, frame: Frame, prompts: list[str], rows: list[Row], adv
         advance(len(rows) - len(again))
     exact = _costs(model, frame, [prompts[i] for i in again], [rows[i] for i in again], advance)
     decided = dict(enumerate(costs)) | dict(zip(again, exact, strict=True))
-    return [frame.answer(frame.options(row)[decided[i].index(min(decided[i]))]) for i, row in enumerate(rows)]
+    return [frame.written(row)[decided[i].index(min(decided[i]))] for i, row in enumerate(rows)]
 
 
 @torch.no_grad()

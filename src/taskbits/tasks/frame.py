@@ -61,13 +61,13 @@ class Frame:
             raise UserError(f"the field '{self.choices}' must {kind}, not {found!r}")
         return tuple(found)
 
-    def answer(self, option: str) -> str:
-        """What is written if this is chosen."""
-        return dict(zip(self.choices, self.answers, strict=True)).get(option, option) if self.answers else option
+    def written(self, row: Row) -> tuple[str, ...]:
+        """What is written for each of the row's options, if it is chosen."""
+        return self.answers or self.options(row)
 
-    def right(self, row: Row, target: str) -> list[int]:
-        """Which of the row's options, by number, have the target as their answer."""
-        return [i for i, option in enumerate(self.options(row)) if self.answer(option) == target]
+    def right(self, row: Row, target: str) -> list[bool]:
+        """For each of the row's options, whether the target is what is written for it."""
+        return [text == target for text in self.written(row)]
 
     def given(self, row: Row) -> tuple[str, ...]:
         """The start of each completion behind which its likelihood counts; none where that of the prompt may count too.
