@@ -56,16 +56,24 @@ class Study:
         """The frontier, ready for JSON."""
         return frontier.rows(self.measurements())
 
-    def complexity(self, level: float) -> Measurement | None:
+    def complexity(self, level: float, per_input: float | None = None) -> Measurement | None:
         """The shortest program that scores at least `level` with 95% confidence, which bounds C(T_level | M).
 
+        per_input: only of those whose inputs take at most so many times the operations of the model as it is.
         None if there is none. The claim holds for each level by itself (Learn then Test, Angelopoulos et al. 2021).
+        Raises UserError if no operations were counted.
         """
-        return frontier.complexity(self.measurements(), level)
+        return frontier.complexity(self._within(per_input), level)
 
-    def on_test(self, level: float) -> Measurement | None:
-        """The shortest program that scores `level` on these test rows: a fact, which says less of other rows."""
-        return frontier.on_test(self.measurements(), level)
+    def on_test(self, level: float, per_input: float | None = None) -> Measurement | None:
+        """The shortest program that scores `level` on these test rows: a fact, which says less of other rows.
+
+        per_input and errors: as for `complexity`.
+        """
+        return frontier.on_test(self._within(per_input), level)
+
+    def _within(self, per_input: float | None) -> list[Measurement]:
+        return self.measurements() if per_input is None else frontier.within(self.measurements(), per_input)
 
     def gap(self) -> Gap | None:
         """The bytes that it takes to go half, and 95%, of the way from the shortest program's score to the best one's.

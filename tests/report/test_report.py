@@ -22,8 +22,10 @@ VERSIONS = {"torch": "2.6.0", "threads": "2", "processor": "Abacus 3000", "devic
 HOSTILE = "</script><img src=x onerror=alert(1)><b>$answer</b> \u202e&amp; \x07"
 
 
-def study(folder, programs=(), tested=True, versions=VERSIONS, **info):
-    """A study of `programs`: (bytes, score, family, content) each."""
+def study(folder, programs=(), tested=True, versions=VERSIONS, costs=None, bare=False, **info):
+    """A study of `programs`: (bytes, score, family, content) each. costs: by bytes, what else is measured.
+    bare: whether the first is of zero-shot.
+    """
     info = {
         "name": "a",
         "storage": None,
@@ -36,12 +38,13 @@ def study(folder, programs=(), tested=True, versions=VERSIONS, **info):
         "metric": "regex",
     } | info
     made = Study.create(folder, info)
-    for count, value, family, content in programs:
-        with made.trial(METHODS[family], {"bytes": count}) as trial:
+    for at, (count, value, family, content) in enumerate(programs):
+        method = "zero-shot" if bare and at == 0 else METHODS[family]
+        with made.trial(method, {"bytes": count}) as trial:
             trial.finish(
                 program=b"%d" % count,
                 outputs=["an output"],
-                method=METHODS[family],
+                method=method,
                 family=family,
                 settings={"bytes": count},
                 bytes=count,
@@ -54,6 +57,7 @@ def study(folder, programs=(), tested=True, versions=VERSIONS, **info):
                 scoring_seconds=0.5,
                 seed=0,
                 versions=versions,
+                **(costs or {}).get(count, {}),
             )
     if tested:
         for m in envelope(made.measurements()):
@@ -149,6 +153,24 @@ def test_page_shows_every_frontier_program_and_what_it_is(whole):
         assert text in found.text
     assert "beaten" not in found.text  # The content of programs off the frontier would only be in the way.
     assert "All 6 programs measured" in found.text
+
+
+def test_page_shows_what_programs_cost_to_run(tmp_path):
+    each = {900: (0.0, 4e9), 1000: (2e6, 6e9), 4000: (3e13, 4e9), 90000: (0.0, 4e9)}
+    costs = {size: {"flops_once": once, "flops_per_input": flops} for size, (once, flops) in each.items()}
+    made = study(tmp_path / "study", PROGRAMS, costs=costs, bare=True)
+    write_page(made, tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    assert "What a program costs to run" in page.text and "An input takes the model as it is 4.0 billion" in page.text
+    assert "1.50×" in page.text and "30.0 trillion operations" in page.text
+    charts = [a for a in page.all("svg") if "operations for an input" in (a.get("aria-label") or "")]
+    assert len(charts) == 2
+    assert [row["per_input"] for row in rows(made.measurements())] == [1.0, 1.5, 1.0, None, 1.0]
+
+
+def test_page_without_costs_has_no_picture_of_them(whole):
+    page, _ = whole
+    assert "What a program costs to run" not in page.text
 
 
 def test_page_tells_time_by_method(tmp_path):

@@ -61,8 +61,13 @@ def test_scoring_stops_a_dominated_program(tmp_path, model, model_folder):
     task = load_task(folder)
     task.splits["validation"].extend({"question": f"more {n}", "answer": "1"} for n in range(200))
     with pytest.raises(Dominated, match=r"dominated: 0.000 on 64 of 212 rows, .* has 1.000"):
-        score(content, model, task, ["validation"], rival=np.ones(212))
-    assert score(content, model, task, ["validation"], rival=np.zeros(212)).scores["validation"].value == 0
+        score(content, model, task, ["validation"], rival=lambda flops: np.ones(212))
+    whole = score(content, model, task, ["validation"], rival=lambda flops: np.zeros(212))
+    assert whole.scores["validation"].value == 0
+    # What it must beat depends on what it costs to run, which is about the same for all rows here.
+    seen = []
+    score(content, model, task, ["validation"], rival=lambda flops: seen.append(flops))
+    assert len(seen) > 1 and seen == pytest.approx([whole.flops_per_input] * len(seen), rel=0.2)
 
 
 def test_a_program_that_was_found_before_is_not_scored_again(tmp_path, model_folder, task_folder, monkeypatch):

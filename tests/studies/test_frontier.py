@@ -7,8 +7,11 @@ from conftest import FIELDS
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taskbits.errors import UserError
 from taskbits.search.aim import aim
 from taskbits.studies.frontier import (
+    as_cheap,
+    candidates,
     claims,
     complexity,
     envelope,
@@ -17,6 +20,7 @@ from taskbits.studies.frontier import (
     round_numbers,
     rows,
     spread,
+    within,
 )
 from taskbits.studies.measurement import Measurement
 from taskbits.tasks.metrics import Score, mean_score
@@ -57,6 +61,46 @@ def test_test_scores_choose_nothing():
     assert complexity([lucky, chosen], 0.4) is None
 
 
+def running(size, validation, times, method="prompt", test=None):
+    return replace(measured(size, validation, test), method=method, flops_per_input=times * 3e6)
+
+
+BARE = running(100, 0.1, 1, "zero-shot")
+COSTS = [
+    BARE,
+    running(200, 0.6, 2.5),
+    running(300, 0.5, 1.9),
+    running(400, 0.4, 1.9),  # beaten by what is as cheap
+    running(500, 0.55, 3.9),  # beaten by what is cheaper
+    running(600, 0.9, 9.0),
+    running(700, 0.7, 1.0),
+]
+
+
+def test_a_program_within_a_factor_of_the_bare_model_s_cost():
+    assert [m.bytes for m in within(COSTS, 2)] == [100, 300, 400, 700]
+    assert [m.bytes for m in within(COSTS, 1)] == [100, 700] and within(COSTS, 9.0) == COSTS
+    tested = [replace(m, test=score(m.validation.value)) for m in COSTS]
+    assert complexity(tested, 0.5).bytes == 200 and complexity(within(tested, 2), 0.5).bytes == 700
+    assert complexity(within(tested, 2), 0.4).bytes == 300
+    assert [row["per_input"] for row in rows(tested)] == pytest.approx([1, 2.5, 9])
+
+
+def test_where_the_bare_model_s_cost_is_unknown():
+    with pytest.raises(UserError, match="the method zero-shot"):
+        within(COSTS[1:], 2)
+    unknown = [replace(BARE, flops_per_input=None), *COSTS[1:]]
+    assert as_cheap(unknown, 1e6) == unknown and candidates(unknown) == envelope(unknown)
+    assert {row["per_input"] for row in rows(unknown)} == {None}
+
+
+def test_what_is_scored_on_test_may_be_cheap_to_run_or_short():
+    assert [m.bytes for m in envelope(COSTS)] == [100, 200, 600]
+    assert [m.bytes for m in candidates(COSTS)] == [100, 200, 300, 600, 700]
+    assert [m.bytes for m in as_cheap(COSTS, 0.5 * 3e6)] == [100, 700]
+    assert [m.bytes for m in as_cheap(COSTS, 2.01 * 3e6)] == [100, 200, 300, 400, 700]
+
+
 def test_equal_programs_give_the_same_envelope_in_any_order():
     twins = [measured(100, 0.5, name="b"), measured(100, 0.5, name="a")]
     assert envelope(twins)[0].program == envelope(twins[::-1])[0].program == "a"
@@ -86,6 +130,9 @@ def test_rows_hold_plain_numbers_and_the_interval_of_the_reported_score():
         "also": {},
         "interval": [0.25, 0.35],
         "bound": 0.25,
+        "flops_once": None,
+        "flops_per_input": None,
+        "per_input": None,
         "program": "100-0.2.tbp",
     }
     assert untested["test"] is None and untested["bound"] is None

@@ -5,6 +5,7 @@ Exit codes: 0; 1, the answer is no (`verify`, `records --check`) or nobody reads
 """
 
 import json
+import math
 import os
 import signal
 import sys
@@ -394,22 +395,26 @@ def complexity(
     at: Annotated[
         float, typer.Option("--at", callback=_level, help="The level that the score must reach, from 0 to 1.")
     ],
+    per_input: Annotated[
+        str | None, typer.Option(help="Of the bare model's operations for an input a program may take so many, as 2x.")
+    ] = None,
     as_json: JsonOption = False,
     trust: TrustOption = False,
 ) -> None:
     """Read C(T_δ | M) off a study: at most how many bytes reach the level, with 95% confidence."""
-    study = taskbits.open_study(folder, trust)
+    study, times = taskbits.open_study(folder, trust), _times(per_input)
     if not as_json:
-        tables.print_complexity(study, at)
+        tables.print_complexity(study, at, times)
         return
 
     def facts(m) -> dict:
         test = m and {**asdict(m.test), "bound": None if study.published else m.test.at_least}
         return {"bytes": m and m.bytes, "program": m and m.program, "method": m and m.method, "test": test}
 
-    found, seen = study.complexity(at), study.on_test(at)
+    found, seen = study.complexity(at, times), study.on_test(at, times)
     alone = seen and facts(seen)
-    print(json.dumps({"level": at, **facts(found), "published": study.published, "on_this_test_set": alone}))
+    asked = {"level": at, **({"per_input": times} if times else {})}
+    print(json.dumps({**asked, **facts(found), "published": study.published, "on_this_test_set": alone}))
 
 
 @app.command()
@@ -504,6 +509,19 @@ def card(
 
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _times(text: str | None) -> float | None:
+    """A factor such as "2x". Raises UserError if it is none."""
+    if text is None:
+        return None
+    try:
+        times = float(text.removesuffix("x"))
+    except ValueError:
+        times = 0.0
+    if 0 < times < math.inf:
+        return times
+    raise UserError(f"--per-input takes a factor such as 2x, not {text!r}")
 
 
 def _levels(text: str | None) -> list[float] | None:

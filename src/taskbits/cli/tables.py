@@ -120,9 +120,14 @@ def _heading(group: dict) -> str:
     return f"{group['task']}, {group['family']}" if group["family"] else group["task"]
 
 
-def print_complexity(study: "Study", at: float) -> None:
-    """What can be claimed of the task, and beside it what these test rows show."""
-    found, seen = study.complexity(at), study.on_test(at)
+def print_complexity(study: "Study", at: float, per_input: float | None = None) -> None:
+    """What can be claimed of the task, and beside it what these test rows show.
+
+    per_input: only of programs whose inputs take at most so many times the bare model's operations.
+    """
+    found, seen = study.complexity(at, per_input), study.on_test(at, per_input)
+    if per_input:
+        print(f"Of the programs whose inputs take at most {per_input:g} times the operations of the bare model:")
     if study.published:
         if found is None:
             print(f"No published estimate in {study.folder} ({study.published}) reaches {at:g}.")
@@ -154,12 +159,12 @@ def print_frontier(study: "Study") -> None:
         console.print("No program was measured yet.")
         return
     table = Table(title=escape(f"{study.model} on {study.task}"), box=None, pad_edge=False)
-    for column in ("bytes", "payload", "method", "settings", "valid.", "test", "95%", "program"):
+    for column in ("bytes", "payload", "method", "settings", "valid.", "test", "95%", "cost", "program"):
         table.add_column(
             column,
             no_wrap=column != "settings",
             overflow="fold",
-            justify="right" if column in ("bytes", "payload") else "left",
+            justify="right" if column in ("bytes", "payload", "cost") else "left",
         )
     for row, m in zip(found, study.frontier(), strict=True):
         test = "" if row["test"] is None else f"{row['test']:.3f}"
@@ -173,8 +178,14 @@ def print_frontier(study: "Study") -> None:
             "" if study.published else f"{row['validation']:.3f}",
             test,
             interval,
+            f"{row['per_input']:.2f}x" if row["per_input"] else "",
             row["program"].removesuffix(".tbp") if row["program"] else "none",
         )
-    Console().print(table)
+    output = Console()
+    if not output.is_terminal:  # nobody sees an edge there
+        output.width = max(output.width, 120)
+    output.print(table)
+    if any(row["per_input"] for row in found):
+        print("cost: operations for an input, over those of the model as it is")
     if gap := study.gap():
         Console().print(escape(str(gap)), highlight=False)

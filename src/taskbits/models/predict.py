@@ -24,19 +24,21 @@ def predict(
     prefix: str = "",
     advance: Advance = lambda n: None,
     sample: bool = False,
+    spend: Advance = lambda n: None,
 ) -> list[str]:
     """The model's output for each row in the frame, in order. `advance(n)` is called when n more are done.
 
     prefix: goes before each prompt, within the user's turn in a chat. sample: draw the tokens from the model's
-    distribution instead of taking the likeliest.
+    distribution instead of taking the likeliest. `spend(n)` is called for n tokens that one row by itself takes to be
+    read and written.
     Raises UserError if a prompt and what is generated don't fit in the model's context.
     """
     if not rows:
         return []
     prompts = asked(model, frame, rows, prefix)
     if frame.choices:
-        return _choose(model, frame, prompts, rows, advance)
-    return _generate(model, prompts, frame, advance, sample)
+        return _choose(model, frame, prompts, rows, advance, spend)
+    return _generate(model, prompts, frame, advance, sample, spend)
 
 
 def asked(model: Model, frame: Frame, rows: list[Row], prefix: str = "") -> list[str]:
@@ -49,7 +51,9 @@ def asked(model: Model, frame: Frame, rows: list[Row], prefix: str = "") -> list
 
 
 @torch.no_grad()
-def _generate(model: Model, prompts: list[str], frame: Frame, advance: Advance, sample: bool) -> list[str]:
+def _generate(
+    model: Model, prompts: list[str], frame: Frame, advance: Advance, sample: bool, spend: Advance
+) -> list[str]:
     if model.pipe.prefix or model.pipe._preprocess_params.get("prefix"):
         raise UserError(f"transformers puts a text of its own before each prompt of a {type(model.lm).__name__}")
     ids = [model.tokens(prompt, frame.chat) for prompt in prompts]
@@ -62,6 +66,8 @@ def _generate(model: Model, prompts: list[str], frame: Frame, advance: Advance, 
         return any(end in text for end in frame.stop)
 
     written = engine.generate(model.lm, ids, frame.max_new_tokens, ended, sample, advance)
+    for before, row in zip(ids, written, strict=True):
+        spend(len(before) + len(row))
     return [_text(model, before, row, frame.stop) for before, row in zip(ids, written, strict=True)]
 
 
@@ -95,19 +101,22 @@ def likelihoods(model: Model, frame: Frame, rows: list[Row], targets: list[str],
     return [(math.exp(-cost / max(1, count)) + greedy) / 2 for ((cost, count, greedy),) in found]
 
 
-def _choose(model: Model, frame: Frame, prompts: list[str], rows: list[Row], advance: Advance) -> list[str]:
+def _choose(
+    model: Model, frame: Frame, prompts: list[str], rows: list[Row], advance: Advance, spend: Advance
+) -> list[str]:
     """For each row the choice of the least cost."""
     costs: list[list[float]] = []
     again = list(range(len(rows)))
     if engine.pays(model.lm, len(rows)):
         with engine.computing_in(model.lm, torch.float32):
-            costs = _costs(model, frame, prompts, rows)
+            costs = _costs(model, frame, prompts, rows, spend=spend)
         few = _costs(model, frame, prompts[: engine.PROBE], rows[: engine.PROBE])
         band = max(engine.drift(*map(torch.tensor, pair)) for pair in zip(few, costs, strict=False))
         nearest = [sorted(row)[:2] for row in costs]
         again = [i for i, two in enumerate(nearest) if len(two) == 2 and two[1] - two[0] < band]
         advance(len(rows) - len(again))
-    exact = _costs(model, frame, [prompts[i] for i in again], [rows[i] for i in again], advance)
+    seen = {} if costs else {"spend": spend}
+    exact = _costs(model, frame, [prompts[i] for i in again], [rows[i] for i in again], advance, **seen)
     decided = dict(enumerate(costs)) | dict(zip(again, exact, strict=True))
     return [frame.written(row)[decided[i].index(min(decided[i]))] for i, row in enumerate(rows)]
 
@@ -141,7 +150,12 @@ def following(model: Model, frame: Frame, rows: list[Row], numbers: list[int]) -
 
 
 def _costs(
-    model: Model, frame: Frame, prompts: list[str], rows: list[Row], advance: Advance = lambda n: None
+    model: Model,
+    frame: Frame,
+    prompts: list[str],
+    rows: list[Row],
+    advance: Advance = lambda n: None,
+    spend: Advance = lambda n: None,
 ) -> list[list[float]]:
     """What each of a row's choices costs, in nats: the surprisal of prompt and choice (the prompt's own share is the
     same for all), or behind what is given, and by character, as the frame has it.
@@ -157,7 +171,7 @@ def _costs(
         )
     options = [frame.options(row) for row in rows]
     given = [frame.given(row) + some for row, some in zip(rows, options, strict=True)]
-    found = _surprisals(model, frame.chat, prompts, given, advance)
+    found = _surprisals(model, frame.chat, prompts, given, advance, spend=spend)
     costs = []
     for some, row in zip(options, found, strict=True):
         given, own = [cost for cost, _, _ in row[: -len(some)]], [cost for cost, _, _ in row[-len(some) :]]
@@ -176,6 +190,7 @@ def _surprisals(
     options: list[tuple[str, ...]],
     advance: Advance = lambda n: None,
     ends: list[int] | None = None,
+    spend: Advance = lambda n: None,
 ) -> list[list[tuple[float, int, bool]]]:
     """For each option behind its prompt: surprisal in nats, number of tokens, whether each of them is the likeliest.
 
@@ -193,6 +208,8 @@ def _surprisals(
     # If nothing must follow the last token, its logits are not needed; one pass serves options that start another.
     seen = [[option if ends or alone else option[:-1] for option in row] for row in ids]
     passes = [(i, tokens) for i, row in enumerate(seen) for tokens in (row if alone else _maximal(row))]
+    for _, tokens in passes:
+        spend(len(tokens))
     with engine.halving([], lambda: [0]):
         start = engine.Start(model.lm, [tokens[: max(1, common[i] - 1)] for i, tokens in passes])
     found: list[dict[tuple, tuple[float, int, bool]]] = [{} for _ in prompts]

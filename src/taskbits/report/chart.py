@@ -5,10 +5,11 @@ Each program on the frontier is a link to the element "p-HASH"; `data-tip` says 
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from taskbits.report.markup import Markup, h
 from taskbits.report.scale import FAMILIES, bounds, score_limit, size, ticks
-from taskbits.studies.frontier import envelope, round_numbers
+from taskbits.studies.frontier import bare, candidates, envelope, round_numbers
 from taskbits.studies.measurement import Measurement
 from taskbits.tasks.metrics import Score
 
@@ -18,13 +19,48 @@ _SHAPES = ("M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z", "M-4.5 -4.5h9v9h-9z", "M0 -6
 
 def draw(measured: list[Measurement], width: int, height: int) -> Markup:
     """The frontier in a picture whose letters are made for a size of `width` x `height` CSS pixels."""
-    programs = envelope(measured)
-    low, high = bounds([m.bytes for m in measured])
+    ends = bounds([m.bytes for m in measured])
+    axis = _Axis("length of the program", "bytes", lambda m: m.bytes, ends, size)
+    return _plot(measured, envelope(measured), axis, width, height)
+
+
+def draw_running(measured: list[Measurement], width: int, height: int) -> Markup:
+    """Score against what an input takes, for the frontier's candidates; empty where that was not counted."""
+    if not (least := bare(measured)):
+        return Markup()
+
+    def times(m: Measurement) -> float:
+        return m.flops_per_input / least
+
+    shown = [m for m in measured if m.flops_per_input]
+    programs: list[Measurement] = []
+    for m in sorted((m for m in candidates(shown)), key=lambda m: (times(m), -m.validation.value)):
+        if not programs or m.validation.value > programs[-1].validation.value:
+            programs.append(m)
+    ends = min(map(times, shown)) / 1.1, max(2.2, 1.1 * max(map(times, shown)))
+    axis = _Axis("operations for an input", "times the bare model's", times, ends, lambda t: f"{t:g}x")
+    return _plot(shown, programs, axis, width, height)
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """What a picture shows from left to right, on a log scale."""
+
+    name: str
+    unit: str
+    of: Callable[[Measurement], float]
+    ends: tuple[float, float]
+    label: Callable[[float], str]
+
+
+def _plot(measured: list[Measurement], programs: list[Measurement], axis: _Axis, width: int, height: int) -> Markup:
+    """All programs as dots, some as marks, with a line through these."""
+    low, high = axis.ends
     top = score_limit(measured)
     left, right, upper, lower = 46, width - 14, 26, height - 44
 
-    def x(count: float) -> float:
-        return round(left + (right - left) * math.log(count / low) / math.log(high / low), 1)
+    def x(value: float) -> float:
+        return round(left + (right - left) * math.log(value / low) / math.log(high / low), 1)
 
     def y(score: float) -> float:
         return round(lower - (lower - upper) * min(score, top) / top, 1)
@@ -33,13 +69,13 @@ def draw(measured: list[Measurement], width: int, height: int) -> Markup:
     grid = [h("path", d=f"M{x(t)} {upper}V{lower}") for t in sizes]
     grid += [h("path", d=f"M{left} {y(s)}H{right}") for s in scores]
     split = "test" if any(m.test for m in measured) else "validation"
-    names = [h("text", size(t), x=x(t), y=lower + 18, text_anchor="middle") for t in sizes]
+    names = [h("text", axis.label(t), x=x(t), y=lower + 18, text_anchor="middle") for t in sizes]
     names += [h("text", f"{s:g}", x=left - 8, y=y(s) + 4, text_anchor="end") for s in scores]
     names.append(h("text", f"{split} score", x=4, y=13))
     names.append(
         h(
             "text",
-            "length of the program, in bytes (log scale)",
+            f"{axis.name}, in {axis.unit} (log scale)",
             x=(left + right) / 2,
             y=height - 4,
             text_anchor="middle",
@@ -49,7 +85,7 @@ def draw(measured: list[Measurement], width: int, height: int) -> Markup:
     dots = [
         h(
             "circle",
-            cx=x(m.bytes),
+            cx=x(axis.of(m)),
             cy=y(m.validation.value),
             r=2.5,
             class_=_family(m),
@@ -59,11 +95,11 @@ def draw(measured: list[Measurement], width: int, height: int) -> Markup:
         for m in measured
     ]
     line = "".join(
-        f"{'H' if i else 'M'}{x(m.bytes)}{'V' if i else ' '}{y((m.test or m.validation).value)}"
+        f"{'H' if i else 'M'}{x(axis.of(m))}{'V' if i else ' '}{y((m.test or m.validation).value)}"
         for i, m in enumerate(programs)
     )
     steps = h("path", d=f"{line}H{right}", class_="steps") if programs else Markup()
-    points = [_point(m, x(m.bytes), y) for m in programs]
+    points = [_point(m, x(axis.of(m)), y) for m in programs]
     return h(
         "svg",
         h("g", *grid, class_="grid"),
@@ -73,7 +109,7 @@ def draw(measured: list[Measurement], width: int, height: int) -> Markup:
         *points,
         viewBox=f"0 0 {width} {height}",
         role="group",
-        aria_label=f"{split.capitalize()} score against length of the program",
+        aria_label=f"{split.capitalize()} score against {axis.name}",
     )
 
 

@@ -18,7 +18,7 @@ from taskbits.errors import UserError
 from taskbits.report import chart, provenance
 from taskbits.report.markup import Markup, escape, h, join
 from taskbits.report.scale import FAMILIES, label, metric, task
-from taskbits.studies.frontier import claims, complexity, envelope, on_test, rows
+from taskbits.studies.frontier import bare, candidates, claims, complexity, envelope, on_test, rows
 from taskbits.studies.gap import gap
 from taskbits.studies.measurement import Measurement
 from taskbits.studies.study import Study
@@ -113,7 +113,7 @@ def _body(study: Study, measured: list[Measurement]) -> Markup:
                     h("div", chart.draw(measured, 358, 330), class_="narrow"),
                     h("figcaption", chart.legend(measured), h("p", caption)),
                 ),
-                *(_program(m, best=m is programs[-1]) for m in programs),
+                *(_program(m, bare(measured), best=m is programs[-1]) for m in candidates(measured)),
             ),
             h(
                 "section",
@@ -123,10 +123,11 @@ def _body(study: Study, measured: list[Measurement]) -> Markup:
                     "A length is the size of the one file that runs the program, decoder included; the payload "
                     "is the part of it that is particular to this program. Intervals are 95%.",
                 ),
-                _table(programs, programs),
+                _table(programs, measured),
                 *_unconfirmed(measured),
-                h("details", h("summary", f"All {len(measured):,} programs measured"), _table(measured, programs)),
+                h("details", h("summary", f"All {len(measured):,} programs measured"), _table(measured, measured)),
             ),
+            *_running(measured),
             _time(study, measured),
             _commands(study.info, programs[-1]),
         ]
@@ -143,8 +144,40 @@ def _unconfirmed(measured: list[Measurement]) -> list[Markup]:
     return [h("p", "Not on the frontier, since they could not be confirmed:"), h("ul", *lines)] if lines else []
 
 
-def _program(m: Measurement, best: bool) -> Markup:
-    """What one program is, and what is known about it."""
+def _running(measured: list[Measurement]) -> list[Markup]:
+    """What it takes to run the programs, if that was counted."""
+    if not (least := bare(measured)):
+        return []
+    caption = (
+        f"An input takes the model as it is {_operations(least)} operations: two for each parameter and token, read "
+        "or written. What a program adds to the prompt is read with each input, and what the model then writes is "
+        "longer or shorter; a change of weights costs nothing more. Large marks are programs scored on test that none "
+        "as cheap matches."
+    )
+    return [
+        h(
+            "section",
+            h("h2", "What a program costs to run"),
+            h(
+                "figure",
+                h("div", chart.draw_running(measured, 760, 300), class_="wide"),
+                h("div", chart.draw_running(measured, 358, 280), class_="narrow"),
+                h("figcaption", h("p", caption)),
+            ),
+        )
+    ]
+
+
+def _operations(count: float) -> str:
+    """A number of operations in words: 1.3 billion."""
+    for power, word in ((15, "quadrillion"), (12, "trillion"), (9, "billion"), (6, "million")):
+        if count >= 10**power:
+            return f"{count / 10**power:,.1f} {word}"
+    return f"{count:,.0f}"
+
+
+def _program(m: Measurement, least: float | None, best: bool) -> Markup:
+    """What one program is, and what is known about it. least: operations for an input of the model as it is."""
     coded = f", ideally {m.ideal_bits:,.1f} bits" if m.ideal_bits is not None else ""
     beside = [("test", m.test.also if m.test else {}), ("validation", m.validation.also)]
     also = [(name, split, value) for split, values in beside for name, value in values.items()]
@@ -157,6 +190,8 @@ def _program(m: Measurement, best: bool) -> Markup:
         "payload": f"{m.payload_bytes:,} bytes{coded}",
         "settings": ", ".join(m.settings_in_words) or "–",
         "seed": m.seed,
+        **({"to decode": f"{_operations(m.flops_once)} operations"} if m.flops_once is not None else {}),
+        **({"for an input": _per_input(m, least)} if m.flops_per_input is not None else {}),
         "took": f"{m.seconds:,.1f} s, {m.scoring_seconds:,.1f} s of it to score it",
         "file": h("code", f"programs/{m.program}.tbp"),
     }
@@ -231,8 +266,13 @@ def _shade(bits: float) -> str:
     return f"--bits:{min(1, max(0, bits) / 16):.2f}"
 
 
-def _table(shown: list[Measurement], programs: list[Measurement]) -> Markup:
-    """Measurements, with links to the panels of those on the frontier."""
+def _per_input(m: Measurement, least: float | None) -> str:
+    times = f", {m.flops_per_input / least:.2f} times the bare model's" if least else ""
+    return f"{_operations(m.flops_per_input)} operations{times}"
+
+
+def _table(shown: list[Measurement], measured: list[Measurement]) -> Markup:
+    """Some of all measurements, with links to the panels of those that are shown there."""
 
     def score(s):
         return (
@@ -245,7 +285,10 @@ def _table(shown: list[Measurement], programs: list[Measurement]) -> Markup:
         text = f"{m.bytes:,}"
         return _number(m.bytes, h("a", text, href=f"#p-{m.program}") if m.program in linked else text)
 
-    linked = {m.program for m in programs}
+    def times(m):
+        return m.flops_per_input / least if least and m.flops_per_input else None
+
+    linked, least = {m.program for m in candidates(measured)}, bare(measured)
     lines = (
         h(
             "tr",
@@ -256,11 +299,13 @@ def _table(shown: list[Measurement], programs: list[Measurement]) -> Markup:
             h("td", ", ".join(m.settings_in_words) or "–", class_="settings"),
             _number(m.payload_bytes, f"{m.payload_bytes:,}"),
             _number(m.ideal_bits, "" if m.ideal_bits is None else f"{m.ideal_bits:,.1f}"),
+            _number(m.flops_once, "" if m.flops_once is None else _operations(m.flops_once)),
+            _number(times(m), f"{times(m) or 0:.2f}×"),
             data_family=_family([m]),
         )
         for m in shown
     )
-    names = ("Bytes", "Test", "Validation", "Method", "Settings", "Payload", "Ideal bits")
+    names = ("Bytes", "Test", "Validation", "Method", "Settings", "Payload", "Ideal bits", "Once", "Per input")
     return _sortable(names, lines)
 
 

@@ -21,7 +21,7 @@ from taskbits.errors import StoreError, UserError, in_short
 from taskbits.models import intact
 from taskbits.models.model import Model, load_model
 from taskbits.search.scoring import Scored, score
-from taskbits.studies.frontier import envelope
+from taskbits.studies.frontier import candidates
 from taskbits.studies.info import OTHER_TASK
 from taskbits.studies.measurement import Measurement, hash_of
 from taskbits.studies.reservations import Taken
@@ -81,8 +81,8 @@ def confirm_in_fresh_process(study: Study) -> None:
 
 
 def waiting(study: Study) -> list[Measurement]:
-    """The programs on the frontier that were not scored on test yet."""
-    return [m for m in envelope(study.measurements()) if m.test is None]
+    """The frontier's candidates that were not scored on test yet."""
+    return [m for m in candidates(study.measurements()) if m.test is None]
 
 
 def confirm(folder: str) -> None:

@@ -3,10 +3,12 @@
 The file's bytes are all that this sees of a program.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from taskbits.models import work
 from taskbits.models.model import Model
 from taskbits.models.predict import Advance, predict
 from taskbits.programs import decode
@@ -14,16 +16,25 @@ from taskbits.programs.export import standalone
 from taskbits.programs.program import Program
 from taskbits.search import racing
 from taskbits.tasks.metrics import Score
+from taskbits.tasks.rows import Row
 from taskbits.tasks.task import Task
+
+Rival = Callable[[float], np.ndarray | None]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """bytes: size of the standalone file. adapted: digest of what the program made of the model. By split: the rest."""
+    """bytes: size of the standalone file. adapted: digest of what the program made of the model.
+
+    flops_once, flops_per_input: floating-point operations of decoding, and of an input in the mean over the rows
+    (`models.work`). By split: the rest.
+    """
 
     bytes: int
     payload_bytes: int
     adapted: str
+    flops_once: float | None
+    flops_per_input: float | None
     scores: dict[str, Score]
     outputs: dict[str, list[str]]
 
@@ -42,49 +53,68 @@ def score(
     task: Task,
     splits: list[str],
     advance: Advance = lambda n: None,
-    rival: np.ndarray | None = None,
+    rival: Rival | None = None,
     limit: float | None = None,
     former: bool = False,
 ) -> Scored:
     """Score a `.tbp` file's content on the named splits. The model is left as it was.
 
-    rival: the scores of another program on the rows of the one split. Raises Dominated once the program is seen not to
-    beat it (`racing`), where a score is a mean over rows. limit: seconds that decoding may take. former: with the
-    digest of the adapted model that former versions recorded.
+    rival: gives the scores on the rows of the one split of what a program must beat whose inputs take so many
+    operations. Raises Dominated once the program is seen not to (`racing`), where a score is a mean over rows.
+    limit: seconds that decoding may take. former: with the digest of the adapted model that former versions recorded.
     Raises UserError if the program is damaged, for another model, or an input is too long for it.
     """
     program = Program.from_bytes(content)
-    with decode.adapted(model, program, limit) as prefix:
+    tokens: list[int] = []
+    with model.preserved(decode.changed(model, program)):
+        with work.counted(model.lm) as once:
+            prefix = decode.adapt(model, program, limit)
         adapted = decode.digest(model, program, prefix, former)
-        rival = rival if task.is_mean else None
-        written = {split: _written(model, program, task, split, prefix, advance, rival) for split in splits}
-    scores = {split: task.score(split, outputs) for split, outputs in written.items()}
-    return Scored(len(standalone(program, model.dtype)), len(program.payload), adapted, scores, written)
+
+        def outputs(rows: list[Row]) -> list[str]:
+            return predict(model, program.frame, rows, prefix, advance, spend=tokens.append)
+
+        def beaten(rows: int) -> np.ndarray | None:
+            return rival(work.per_token(model.lm) * sum(tokens) / rows)
+
+        races = rival is not None and task.is_mean
+        written = {split: _written(model, task, split, outputs, beaten if races else None) for split in splits}
+    size = len(standalone(program, model.dtype))
+    each = work.per_token(model.lm) * sum(tokens) / sum(len(task.splits[split]) for split in splits)
+    scores = {split: task.score(split, texts) for split, texts in written.items()}
+    return Scored(size, len(program.payload), adapted, float(sum(once)), each, scores, written)
 
 
 def _written(
-    model: Model, program: Program, task: Task, split: str, prefix: str, advance: Advance, rival: np.ndarray | None
+    model: Model,
+    task: Task,
+    split: str,
+    outputs: Callable[[list[Row]], list[str]],
+    rival: Callable[[int], np.ndarray | None] | None,
 ) -> list[str]:
-    """The program's outputs for a split's rows: where there is a rival, in random order and growing parts; and so, too,
-    where what a row gets may depend on those beside it, for it must be the same each time. Raises Dominated."""
+    """The program's outputs for a split's rows: where it has a rival, in random order and growing parts; and so, too,
+    where what a row gets may depend on those beside it, for it must be the same each time. Raises Dominated.
+
+    rival: the scores of what is to be beaten, by what was seen of so many rows; there may be none.
+    """
     rows = task.splits[split]
     if rival is None and model.dtype == "float64":
-        return predict(model, program.frame, rows, prefix, advance)
+        return outputs(rows)
     order = np.random.default_rng(0).permutation(len(rows)).tolist()
     written: list[str] = []
     size = racing.FIRST
     while len(written) < len(rows):
         part = [rows[i] for i in order[len(written) : len(written) + size]]
-        written += predict(model, program.frame, part, prefix, advance)
+        written += outputs(part)
         size *= 2
-        if rival is None:
+        if rival is None or len(written) == len(rows) or (other := rival(len(written))) is None:
             continue
         seen = order[: len(written)]
         found = task.rewards(split, seen, written)
-        if len(seen) < len(rows) and racing.is_dominated(found - rival[seen], len(rows)):
+        if racing.is_dominated(found - other[seen], len(rows)):
             raise Dominated(
                 f"dominated: {found.mean():.3f} on {len(seen)} of {len(rows)} rows, where what it must beat "
-                f"has {rival[seen].mean():.3f}",
+                f"has {other[seen].mean():.3f}",
                 float(found.mean()),
             )
     return [text for _, text in sorted(zip(order, written, strict=True))]

@@ -3,6 +3,7 @@
 What to try next is for `bandit` to say.
 """
 
+import functools
 import statistics
 import time
 from collections import Counter
@@ -22,9 +23,9 @@ from taskbits.programs.export import standalone
 from taskbits.search import combined
 from taskbits.search.aim import aim
 from taskbits.search.bandit import in_turn, propose
-from taskbits.search.scoring import Dominated, Scored, score
+from taskbits.search.scoring import Dominated, Rival, Scored, score
 from taskbits.search.versions import versions
-from taskbits.studies.frontier import envelope
+from taskbits.studies.frontier import as_cheap, candidates, envelope
 from taskbits.studies.measurement import Attempt, Measurement, hash_of, key
 from taskbits.studies.reservations import Taken
 from taskbits.studies.study import Study
@@ -224,6 +225,8 @@ class Search:
                     ideal_bits=fitted.ideal_bits,
                     validation=scored.scores["validation"],
                     adapted=scored.adapted,
+                    flops_once=scored.flops_once,
+                    flops_per_input=scored.flops_per_input,
                     content=fitted.content,
                     seconds=round(time.monotonic() - begun, 2),
                     scoring_seconds=round(time.monotonic() - fit_done, 2),
@@ -252,7 +255,10 @@ class Search:
         if not found:
             return None
         m = found[0]
-        return Scored(m.bytes, m.payload_bytes, m.adapted, {"validation": m.validation}, {"validation": outputs})
+        flops = m.flops_once, m.flops_per_input
+        return Scored(
+            m.bytes, m.payload_bytes, m.adapted, *flops, {"validation": m.validation}, {"validation": outputs}
+        )
 
     def enough(self, size: int) -> int | None:
         """The bytes of a program that reaches the target, if one of so many bytes is therefore of no use."""
@@ -262,15 +268,25 @@ class Search:
     def reaches(self, m: Measurement) -> bool:
         return self.target is not None and m.validation.value >= self.target
 
-    def rival(self, size: int) -> np.ndarray | None:
-        """What a program of `size` bytes must beat, on each validation row: the target, or the best one as short."""
+    def rival(self, size: int) -> Rival | None:
+        """What a program of `size` bytes must beat, on each validation row: the target, or the best one as short and as
+        cheap to run."""
         if not self.race or not self.task.is_mean:
             return None
         if self.target is not None:
-            return np.full(len(self.task.splits["validation"]), self.target)
-        shorter = [m for m in envelope(self.study.measurements()) if m.bytes <= size]
-        outputs = self.study.outputs(shorter[-1].program, "validation") if shorter else None
-        return outputs and self.task.rewards("validation", list(range(len(outputs))), outputs)
+            return lambda flops: np.full(len(self.task.splits["validation"]), self.target)
+        shorter = [m for m in self.study.measurements() if m.bytes <= size]
+
+        @functools.cache
+        def rewards(program: str) -> np.ndarray | None:
+            outputs = self.study.outputs(program, "validation")
+            return outputs and self.task.rewards("validation", list(range(len(outputs))), outputs)
+
+        def best(flops: float) -> np.ndarray | None:
+            found = envelope(as_cheap(shorter, flops))
+            return rewards(found[-1].program) if found else None
+
+        return best
 
     def best(self) -> str:
         """The best program so far, for people; with a target, the shortest that reaches it if there is one."""
@@ -303,7 +319,7 @@ class Search:
             took[m.program] = max(took.get(m.program, 0.0), m.scoring_seconds or 0.0)
         first, others = self.scorings[:1], self.scorings[1:]
         warming = max(0.0, first[0] - statistics.median(others)) if others else 0.0
-        testing = sum(took[m.program] for m in envelope(measured) if m.test is None)
+        testing = sum(took[m.program] for m in candidates(measured) if m.test is None)
         return _MARGIN * (_STARTING + self.opening + warming) + self.testing_share() * testing
 
     def testing_share(self) -> float:

@@ -9,7 +9,11 @@ import math
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
 
+from taskbits.errors import UserError
 from taskbits.studies.measurement import Measurement
+
+_HAIR = 1e-9  # by which a sum may be rounded up
+_STEP = math.sqrt(2)
 
 
 def envelope(measurements: Iterable[Measurement]) -> list[Measurement]:
@@ -26,11 +30,48 @@ def envelope(measurements: Iterable[Measurement]) -> list[Measurement]:
     return found
 
 
+def bare(measurements: Iterable[Measurement]) -> float | None:
+    """The operations that an input takes the model as it is (zero-shot); None if that was not counted."""
+    return next((m.flops_per_input for m in measurements if m.method == "zero-shot" and m.flops_per_input), None)
+
+
+def within(measurements: Iterable[Measurement], per_input: float) -> list[Measurement]:
+    """Those whose inputs take at most `per_input` times what they take the model as it is.
+
+    Raises UserError if that was not counted.
+    """
+    measurements = list(measurements)
+    if (least := bare(measurements)) is None:
+        raise UserError("what an input takes the bare model was not counted here: measure with the method zero-shot")
+    limit = per_input * least * (1 + _HAIR)
+    return [m for m in measurements if m.flops_per_input is not None and m.flops_per_input <= limit]
+
+
+def as_cheap(measurements: Iterable[Measurement], flops_per_input: float) -> list[Measurement]:
+    """Those that a program must beat whose inputs take so much: what is within the same multiple of the model as it is
+    (`candidates`). All, if that was not counted."""
+    least = bare(measurements := list(measurements))
+    return within(measurements, _STEP ** _power(flops_per_input / least)) if least else measurements
+
+
+def candidates(measurements: Iterable[Measurement]) -> list[Measurement]:
+    """What is to be scored on test: the envelope, and that of the programs whose inputs take at most 1.4, 2, 2.8, ...
+    times what they take the model as it is."""
+    found = envelope(measurements := list(measurements))
+    if least := bare(measurements):
+        dearest = max(m.flops_per_input or 0 for m in found)
+        for power in range(1, _power(dearest / least)):
+            found += envelope(within(measurements, _STEP**power))
+    return sorted({m.program: m for m in found}.values(), key=lambda m: m.bytes)
+
+
 def rows(measurements: Iterable[Measurement]) -> list[dict]:
     """The envelope, ready for JSON. `interval` is 95%, of test, or of validation if test is None; so is `also`.
 
-    bound: what the program scores at least on the task, with 95% confidence (`Score.at_least`).
+    bound: what the program scores at least on the task, with 95% confidence (`Score.at_least`). per_input: what an
+    input takes, over what it takes the model as it is.
     """
+    least = bare(measurements := list(measurements))
     return [
         {
             "bytes": m.bytes,
@@ -44,6 +85,9 @@ def rows(measurements: Iterable[Measurement]) -> list[dict]:
             "also": (m.test or m.validation).also,
             "interval": [(m.test or m.validation).low, (m.test or m.validation).high],
             "bound": m.test.at_least if m.test else None,
+            "flops_once": m.flops_once,
+            "flops_per_input": m.flops_per_input,
+            "per_input": m.flops_per_input / least if least and m.flops_per_input else None,
             "program": f"{m.program}.tbp" if m.program else None,
         }
         for m in envelope(measurements)
@@ -117,6 +161,11 @@ def round_numbers(low: float, high: float) -> list[float]:
     step = power * next(factor for factor in (1, 2, 5, 10) if (high - low) / (factor * power) <= 6.5)
     first, last = math.floor(low / step + 1e-9) + 1, math.floor(high / step + 1e-9)
     return [round(k * step, 12) for k in range(first, last + 1)]
+
+
+def _power(times: float) -> int:
+    """The least power of `_STEP`, and not 1, that is as much."""
+    return max(1, math.ceil(math.log(max(1, times), _STEP) - _HAIR))
 
 
 def _levels(frontiers: Mapping[str, Iterable[Measurement]]) -> dict[float, str]:

@@ -22,6 +22,7 @@ _RECORD = {
     **dict.fromkeys(("bytes", "payload_bytes", "seed"), (int,)),
     **dict.fromkeys(("ideal_bits", "seconds", "scoring_seconds"), NUMBER),
     "peak_memory": (int, NoneType),
+    **dict.fromkeys(("flops_once", "flops_per_input"), NUMBER),
     "unconfirmed": MAYBE_TEXT,
 }
 FAMILIES = ("inference control", "data", "parametric", "combined")
@@ -38,6 +39,8 @@ class Measurement:
     {"parts": [...]};
     seconds: of the whole trial; scoring_seconds: of its scoring on validation.
     peak_memory: most bytes that the process held while the program was found, where the system tells.
+    flops_once, flops_per_input: floating-point operations of decoding, and of a validation row in the mean, as
+    `models.work` counts them; None if they were not counted.
     test is None until the program is a frontier candidate. unconfirmed: why it could not be scored on test, if so.
     A published estimate has no program ("") and no times (None).
     """
@@ -57,6 +60,8 @@ class Measurement:
     seed: int
     versions: dict
     peak_memory: int | None = None
+    flops_once: float | None = None
+    flops_per_input: float | None = None
     test: Score | None = field(default=None, compare=False)
     unconfirmed: str | None = field(default=None, compare=False)
 
@@ -107,9 +112,11 @@ def measurement_of(record: dict) -> Measurement:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise UserError(f"the {name} of a program can't be kept: {error}") from error
-    for number in (m.ideal_bits, m.seconds, m.scoring_seconds):
+    for number in (m.ideal_bits, m.seconds, m.scoring_seconds, m.flops_once, m.flops_per_input):
         if not (number is None or math.isfinite(number)):
             raise UserError(f"{number} is not a measure of a program")
+    if any(number is not None and number < 0 for number in (m.flops_once, m.flops_per_input)):
+        raise UserError("a program takes no fewer than no operations")
     if not (_is_content(m.content) and all(isinstance(value, str) for value in m.versions.values())):
         raise UserError("the record of a measurement holds a value of a wrong kind")
     scores = {split: record[split] and check_score(record[split]) for split in ("validation", "test")}
