@@ -176,6 +176,7 @@ def measure(
     dtype: str = "auto",
     device_map: str | None = None,
     donor: "str | Path | None" = None,
+    also: "Iterable[str | Path]" = (),
     rows: int | None = None,
     data: str | None = None,
     chat: bool | None = None,
@@ -203,9 +204,10 @@ def measure(
     methods: names, with + between for methods in turn; all by default, and what the frontier has in turn. budget:
     seconds or "3m" for the study; whole sweeps by default. target: look only for the shortest program that scores as
     much. state, revision, dtype, device_map: of a model that is named, as `load_model` takes them. donor: another
-    checkpoint of it, or a PEFT adapter, whose weights programs may carry. rows, data, chat: of a task that is named.
-    race: stop scoring a program that is dominated beyond doubt. storage: a database URL; SQLite in `out` by default.
-    files: a folder or fsspec URL for programs. retry: try again what failed.
+    checkpoint of it, or a PEFT adapter, whose weights programs may carry. also: other tasks, by name, on whose test
+    rows what is on the frontier is scored once, too (`Measurement.elsewhere`). rows, data, chat: of a task that is
+    named. race: stop scoring a program that is dominated beyond doubt. storage: a database URL; SQLite in `out` by
+    default. files: a folder or fsspec URL for programs. retry: try again what failed.
     Raises UserError on bad input.
     """
     options = {**locals(), "out": str(out)}

@@ -76,6 +76,14 @@ def test_a_lesson_teaches_and_leaves_no_trace(pretrained, velan):
     assert lesson.size(examples[0]) > judged.size(examples[0])
 
 
+def test_what_coded_examples_taught_is_told_in_bits(pretrained, velan):
+    found = method("subset").fit(pretrained, velan, {"n": 4, "tries": 1, "rate": 1e-3}, 0, nothing)
+    before, after = (float(n) for n in re.findall(r"[\d.]+", found.content["bits_of_a_new_example"]))
+    excess = float(found.content["excess_description_length"].removesuffix(" bits").replace(",", ""))
+    assert before > after + 20
+    assert excess == pytest.approx(found.ideal_bits - 4 * after, abs=0.3)
+
+
 @given(examples=st.lists(st.text("ab\n~\0", max_size=9), min_size=1, max_size=5))
 def test_what_stands_between_examples_takes_them_apart_again(examples):
     try:

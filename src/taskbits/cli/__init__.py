@@ -176,6 +176,9 @@ def measure(
         str | None,
         typer.Option(help="Another checkpoint of the model, or a PEFT adapter, whose weights programs may carry."),
     ] = None,
+    also: Annotated[
+        list[str] | None, typer.Option(help="Another task that the frontier's programs are scored on; may be repeated.")
+    ] = None,
     rows: RowsOption = None,
     data: DataOption = None,
     chat: ChatOption = None,
@@ -208,6 +211,7 @@ def measure(
         "files": files,
         **({"retry": True} if retry else {}),
         **({"donor": donor} if donor else {}),
+        **({"also": also} if also else {}),
     }
     if len(models) * len(revisions) == 1:
         study = taskbits.measure(models[0], task, out, revision=revisions[0], **options)

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from taskbits.display import console
+from taskbits.report.scale import last_part
 
 if TYPE_CHECKING:
     from taskbits import Study
@@ -159,7 +160,9 @@ def print_frontier(study: "Study") -> None:
         console.print("No program was measured yet.")
         return
     table = Table(title=escape(f"{study.model} on {study.task}"), box=None, pad_edge=False)
-    for column in ("bytes", "payload", "method", "settings", "valid.", "test", "95%", "cost", "program"):
+    others = dict.fromkeys(task for row in found for task in row["elsewhere"])
+    named = [last_part(task) for task in others]
+    for column in ("bytes", "payload", "method", "settings", "valid.", "test", "95%", "cost", *named, "program"):
         table.add_column(
             column,
             no_wrap=column != "settings",
@@ -179,6 +182,7 @@ def print_frontier(study: "Study") -> None:
             test,
             interval,
             f"{row['per_input']:.2f}x" if row["per_input"] else "",
+            *(f"{row['elsewhere'][task]:.3f}" if task in row["elsewhere"] else "" for task in others),
             row["program"].removesuffix(".tbp") if row["program"] else "none",
         )
     output = Console()

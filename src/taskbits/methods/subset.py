@@ -5,6 +5,7 @@ what training on them does to other rows of the train split; so are the optimize
 steps. They are few, so they are carried as one text: as it is, or coded under the model before it learns.
 """
 
+import math
 import random
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from taskbits.errors import UserError
 from taskbits.fitting.decoders import affordable
 from taskbits.fitting.fitted import fitted
 from taskbits.fitting.judge import Judge, Lesson, between, choose, ending, judge, taught
-from taskbits.programs.texts import encode_examples, encode_text
+from taskbits.programs.texts import encode_examples, encode_text, example_bits
 
 FAMILY = "data"
 _PASSES = 8
@@ -20,6 +21,7 @@ _STEPS = 32  # at least so many steps, however few the examples are
 _PLANS = (16, 32, 64, 128)  # steps that a lesson of chosen examples may take
 _RATE = 3e-4
 _PRICE = 3e-4  # of a byte, in score
+_FRESH = 64  # examples, of which it is told what they cost once others are learned
 
 
 def sweep(model, task):
@@ -70,8 +72,15 @@ def _drawn(model, task, n: int, rate: float, seed: int, progress):
     rows = max(4, min(16, n // 16))
     epochs = max(_PASSES, _STEPS * rows // n)
     first, *_ = affordable(model)
+    fresh = examples[n : n + _FRESH]
+    before = example_bits(model, fresh) if fresh else math.nan
     with model.preserved([name for name in model.names if first.target in name]):  # it learns them
         ways = encode_examples(
             model, examples[:n], rows, epochs, first.pace * rate, progress, first.optimizer, first.target
         )
+        after = example_bits(model, fresh) if fresh else math.nan
+    if fresh:  # what is coded as it is learned, less what it would cost with all of that known (arXiv 2601.04728)
+        told = {"excess_description_length": f"{ways[0].ideal_bits - n * after:,.1f} bits"}
+        told["bits_of_a_new_example"] = f"{before:,.1f} before, {after:,.1f} after"
+        ways = [replace(way, content={**way.content, **told}) for way in ways]
     return fitted("subset", model, task, *ways)

@@ -155,6 +155,16 @@ def encode_examples(
     ]
 
 
+@torch.inference_mode()
+def example_bits(model: Model, texts: list[str]) -> float:
+    """What one of the texts costs under the model as it is, in bits, between end tokens as `encode_examples` has it."""
+    end, total = model.end, 0.0
+    for text in texts:
+        tokens = [*model.tokenizer(text, add_special_tokens=False).input_ids, end]
+        total -= _logs(_logits(model, [end], tokens), tokens).sum()
+    return total / len(texts)
+
+
 def _doubled(model: Model) -> AbstractContextManager:
     """As the runners have it: in float64 throughout, under a model in float64."""
     return Double() if model.dtype == "float64" else nullcontext()

@@ -17,7 +17,7 @@ from string import Template
 from taskbits.errors import UserError
 from taskbits.report import chart, provenance
 from taskbits.report.markup import Markup, escape, h, join
-from taskbits.report.scale import FAMILIES, label, metric, task
+from taskbits.report.scale import FAMILIES, label, last_part, metric, task
 from taskbits.studies.frontier import bare, candidates, claims, complexity, envelope, on_test, rows
 from taskbits.studies.gap import gap
 from taskbits.studies.measurement import Measurement
@@ -192,6 +192,7 @@ def _program(m: Measurement, least: float | None, best: bool) -> Markup:
         "seed": m.seed,
         **({"to decode": f"{_operations(m.flops_once)} operations"} if m.flops_once is not None else {}),
         **({"for an input": _per_input(m, least)} if m.flops_per_input is not None else {}),
+        **{f"on {last_part(task)}": _score(found) for task, found in m.elsewhere.items()},
         "took": f"{m.seconds:,.1f} s, {m.scoring_seconds:,.1f} s of it to score it",
         "file": h("code", f"programs/{m.program}.tbp"),
     }
@@ -288,6 +289,7 @@ def _table(shown: list[Measurement], measured: list[Measurement]) -> Markup:
     def times(m):
         return m.flops_per_input / least if least and m.flops_per_input else None
 
+    others = dict.fromkeys(task for m in measured for task in m.elsewhere)
     linked, least = {m.program for m in candidates(measured)}, bare(measured)
     lines = (
         h(
@@ -301,11 +303,13 @@ def _table(shown: list[Measurement], measured: list[Measurement]) -> Markup:
             _number(m.ideal_bits, "" if m.ideal_bits is None else f"{m.ideal_bits:,.1f}"),
             _number(m.flops_once, "" if m.flops_once is None else _operations(m.flops_once)),
             _number(times(m), f"{times(m) or 0:.2f}×"),
+            *(score(m.elsewhere.get(task)) for task in others),
             data_family=_family([m]),
         )
         for m in shown
     )
     names = ("Bytes", "Test", "Validation", "Method", "Settings", "Payload", "Ideal bits", "Once", "Per input")
+    names += tuple(f"On {last_part(task)}" for task in others)
     return _sortable(names, lines)
 
 

@@ -30,6 +30,7 @@ def measure_command(study: Study, out: str) -> str:
     asked = study.asked()
     flags = {True: " --chat", False: " --no-chat"}.get(info.get("chat"), "")
     flags += "" if asked.get("race", True) else " --no-race"
+    flags += "".join(f" --also {shlex.quote(str(task))}" for task in asked.get("also") or [])
     kept = ("model", "task", "state", "seed", "revision", "dtype", "rows", "data")
     search = {"target": asked.get("target"), "budget": asked.get("budget") and f"{asked['budget']:g}s"}
     options = _options(**{name: info.get(name) for name in kept}, methods=methods or None, **search)

@@ -13,12 +13,12 @@ def label(info: dict) -> str:
     revision = f"@{info['revision']}" if info.get("revision") else ""
     seed = f" (random, seed {info['seed']})" if info.get("state") == "random" else ""
     estimate = f" ({ESTIMATE})" if info.get("published") else ""
-    return f"{_last_part(info['model'])}{revision}{seed}{estimate}"
+    return f"{last_part(info['model'])}{revision}{seed}{estimate}"
 
 
 def task(info: dict) -> str:
     """The task of a study, in a few words."""
-    return _last_part(info["task"])
+    return last_part(info["task"])
 
 
 def metric(info: dict) -> str:
@@ -60,7 +60,7 @@ def score_limit(measurements) -> float:
     return min(1.0, max(0.1, 1.08 * highest))
 
 
-def _last_part(spec: str) -> str:
+def last_part(spec: str) -> str:
     """What a path ends in, as far as it tells anything; a hub id or lab:NAME as it is."""
     path = Path(spec)
     if path.name == "task.yaml":

@@ -20,7 +20,7 @@ from taskbits.display import progress, tell
 from taskbits.errors import StoreError, UserError, in_short
 from taskbits.models import intact
 from taskbits.models.model import Model, load_model
-from taskbits.search.scoring import Scored, score
+from taskbits.search.scoring import Scored, score, score_elsewhere
 from taskbits.studies.frontier import candidates
 from taskbits.studies.info import OTHER_TASK
 from taskbits.studies.measurement import Measurement, hash_of
@@ -58,7 +58,7 @@ def confirm_in_fresh_process(study: Study) -> None:
     all is kept, and the same can be done later.
     """
     command = [sys.executable, "-P", "-c", _FRESH, str(study.folder), str(Path(__file__).parents[2])]
-    while waiting(study):
+    while waiting(study) or waiting_elsewhere(study):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as process:
             try:
                 said, _ = process.communicate()
@@ -85,14 +85,20 @@ def waiting(study: Study) -> list[Measurement]:
     return [m for m in candidates(study.measurements()) if m.test is None]
 
 
+def waiting_elsewhere(study: Study) -> list[tuple[str, str]]:
+    """The frontier's candidates, each with another task on which it is to be scored and was not yet."""
+    return study.lacks([m.program for m in candidates(study.measurements()) if m.test])
+
+
 def confirm(folder: str) -> None:
-    """Score on test what stands on the frontier and was not scored yet, each from its file alone.
+    """Score on test what stands on the frontier and was not scored yet, each from its file alone; then on the test
+    splits of other tasks, if that was asked for.
 
     What another process scores just now is waited for. What can't be scored is recorded as not confirmed, and what
     then stands on the frontier is scored, too.
     """
     study = Study.open(folder, trust=True)
-    if not waiting(study):
+    if not waiting(study) and not waiting_elsewhere(study):
         return
     model, task = open_parts(study)
     marked = intact.mark(model)
@@ -122,6 +128,23 @@ def confirm(folder: str) -> None:
                     tell(f"{m.method} {m.program}: {found.value:.3f} on test in {m.bytes:,} bytes, {took:.1f} s")
             if waiting(study):
                 time.sleep(_WAIT)
+        tasks: dict[str, Task] = {}
+        for program, name in waiting_elsewhere(study):
+            if not study.begin_elsewhere(program, name):
+                continue
+            try:
+                other = tasks[name] = tasks.get(name) or load_task(name, study.info["rows"])
+                display.update(bar, description=f"score of {program} on {other.name}", total=None)
+                found = score_elsewhere(study.path(program).read_bytes(), model, other)
+                tell(f"{program}: {found.value:.3f} on {other.name}")
+            except StoreError:
+                raise
+            except Exception as error:  # the others are scored all the same
+                found = in_short(error)
+                tell(f"{program}: no score on {name}: {found}")
+                del error
+                model = intact.mended(model, marked)
+            study.record_elsewhere(program, name, found)
 
 
 def check(

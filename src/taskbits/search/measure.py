@@ -38,6 +38,7 @@ def measure(
     dtype: str = "auto",
     device_map: str | None = None,
     donor: str | Path | None = None,
+    also: Iterable[str | Path] = (),
     rows: int | None = None,
     data: str | None = None,
     chat: bool | None = None,
@@ -53,6 +54,7 @@ def measure(
     data and chat are for those that are not loaded. What is in memory alone is written to `out`, for the process that
     confirms.
     donor: another checkpoint of the model, or a PEFT adapter for it, whose weights programs may carry.
+    also: other tasks, by name, on whose test rows the frontier's candidates are scored, too.
     race: give up on a program, for good, once its scores so far say that it won't be on the frontier (`racing`).
     target: look only for the shortest program that scores as much. storage: a database URL, SQLite in `out` by default;
     workers can join the study there (`worker`). files: an fsspec URL for programs, `out` by default. What is done
@@ -75,6 +77,9 @@ def measure(
         loaded.donor = donor and _absolute(str(donor))
         seed = loaded.seed if loaded.state == "random" else seed  # a study has one
         loaded.framed(loaded_task.frame)  # says at once if there is no chat template
+        others = [_absolute(str(other)) for other in also]
+        for other in others:
+            loaded.framed(load_task(other, rows).frame)
         for name in dict.fromkeys("+".join(wanted).split("+")) if methods else ():
             if not method(name).sweep(loaded, loaded_task):
                 raise UserError(f"method {name} has nothing to try on {loaded_task.name}: name others with --methods")
@@ -86,7 +91,7 @@ def measure(
         study = Study.create(out, {**info, "fingerprint": now}, {"fingerprint": former, **unsaid})
     combines = methods is None
     asked_for = {"methods": wanted, "combines": combines, "race": race, "target": target, "budget": budget}
-    study.ask_workers({**asked_for, "device_map": loaded.device_map, "donor": loaded.donor})
+    study.ask_workers({**asked_for, "device_map": loaded.device_map, "donor": loaded.donor, "also": others})
     if retry:
         study.retry()
     search = Search(study, loaded, loaded_task, seed, started, budget, race, target, opening=time.monotonic() - started)

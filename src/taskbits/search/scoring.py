@@ -85,6 +85,15 @@ def score(
     return Scored(size, len(program.payload), adapted, float(sum(once)), each, scores, written)
 
 
+def score_elsewhere(content: bytes, model: Model, task: Task, advance: Advance = lambda n: None) -> Score:
+    """What a `.tbp` file's weights and its text score on the test split of another task, in that task's own frame.
+
+    The model is left as it was. Raises UserError as `score` does.
+    """
+    with decode.adapted(model, Program.from_bytes(content)) as prefix:
+        return task.score("test", predict(model, task.frame, task.splits["test"], prefix, advance))
+
+
 def _written(
     model: Model,
     task: Task,

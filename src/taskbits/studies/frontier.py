@@ -69,7 +69,7 @@ def rows(measurements: Iterable[Measurement]) -> list[dict]:
     """The envelope, ready for JSON. `interval` is 95%, of test, or of validation if test is None; so is `also`.
 
     bound: what the program scores at least on the task, with 95% confidence (`Score.at_least`). per_input: what an
-    input takes, over what it takes the model as it is.
+    input takes, over what it takes the model as it is. elsewhere: scores on other tasks.
     """
     least = bare(measurements := list(measurements))
     return [
@@ -88,6 +88,7 @@ def rows(measurements: Iterable[Measurement]) -> list[dict]:
             "flops_once": m.flops_once,
             "flops_per_input": m.flops_per_input,
             "per_input": m.flops_per_input / least if least and m.flops_per_input else None,
+            "elsewhere": {task: found.value for task, found in m.elsewhere.items()},
             "program": f"{m.program}.tbp" if m.program else None,
         }
         for m in envelope(measurements)

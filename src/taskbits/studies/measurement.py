@@ -42,6 +42,7 @@ class Measurement:
     flops_once, flops_per_input: floating-point operations of decoding, and of a validation row in the mean, as
     `models.work` counts them; None if they were not counted.
     test is None until the program is a frontier candidate. unconfirmed: why it could not be scored on test, if so.
+    elsewhere: by task, what a candidate scores on other tasks' test rows, its weights and its text with their prompts.
     A published estimate has no program ("") and no times (None).
     """
 
@@ -64,6 +65,7 @@ class Measurement:
     flops_per_input: float | None = None
     test: Score | None = field(default=None, compare=False)
     unconfirmed: str | None = field(default=None, compare=False)
+    elsewhere: dict[str, Score] = field(default_factory=dict, compare=False)
 
     @property
     def settings_in_words(self) -> list[str]:
@@ -120,7 +122,8 @@ def measurement_of(record: dict) -> Measurement:
     if not (_is_content(m.content) and all(isinstance(value, str) for value in m.versions.values())):
         raise UserError("the record of a measurement holds a value of a wrong kind")
     scores = {split: record[split] and check_score(record[split]) for split in ("validation", "test")}
-    return Measurement(**{**record, **scores})
+    elsewhere = {task: check_score(found) for task, found in m.elsewhere.items()}
+    return Measurement(**{**record, **scores, "elsewhere": elsewhere})
 
 
 def check_score(record: dict) -> Score:

@@ -19,7 +19,7 @@ A study of published estimates (`published`) has no programs and no storage, but
 
 import json
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -51,6 +51,7 @@ from taskbits.studies.reservations import Reservations, Taken, without_retried
 from taskbits.tasks.metrics import Score
 
 _TEST_DEATHS = 2  # of processes that scored the same program on test
+_LATER = ("test", "unconfirmed", "elsewhere")  # what is found out about a measured program
 _TRACEBACK = 20_000  # characters of a traceback that are kept
 
 
@@ -202,7 +203,9 @@ class Study:
                 record = dict(trial.user_attrs["measurement"])
                 name = record["program"]
                 test, refused = values.get(f"test:{name}"), values.get(f"refused:{name}")
-                found.append(measurement_of({**record, "test": test, "unconfirmed": None if test else refused}))
+                unconfirmed, elsewhere = None if test else refused, _elsewhere(values, name)
+                known = {"test": test, "unconfirmed": unconfirmed, "elsewhere": elsewhere}
+                found.append(measurement_of({**record, **known}))
             except (KeyError, TypeError, ValueError, UserError):
                 damaged += 1
         damaged += self._read.unreadable
@@ -246,7 +249,7 @@ class Study:
         """Let what failed, what has killed its workers and what could not be confirmed be tried again."""
         self._records.set("retried", 1 + max((t.number for t in self._records.trials()), default=-1))
         for name, value in self._records.values().items():
-            if name.startswith("refused:") and value:
+            if name.startswith(("refused:", "elsewhere:")) and isinstance(value, str):
                 self._records.set(name, None)
 
     def _ended(self) -> list[FrozenTrial]:
@@ -286,6 +289,28 @@ class Study:
         """Keep that the program can't be scored on test, and why: it is no frontier candidate any more."""
         self._records.set(f"refused:{program}", hidden(why))
 
+    def begin_elsewhere(self, program: str, task: str) -> bool:
+        """Whether the program is yet to be scored on another task. Who asks is to do it: whoever asks next need not."""
+        name = f"elsewhere:{program}:{task}"
+        if self._records.values().get(name):
+            return False
+        self._records.set(name, "was begun and not ended")
+        return True
+
+    def record_elsewhere(self, program: str, task: str, found: Score | str) -> None:
+        """Keep what the program scores on another task, or why it has no score there. Raises UserError as `record_test`
+        does."""
+        if isinstance(found, str):
+            self._records.set(f"elsewhere:{program}:{task}", hidden(found))
+            return
+        check_score(asdict(found))
+        self._records.set(f"elsewhere:{program}:{task}", asdict(found))
+
+    def lacks(self, programs: Iterable[str]) -> list[tuple[str, str]]:
+        """The programs, each with another task on which it is asked for and was not begun to be scored."""
+        values, tasks = self._read.values(), self.asked().get("also") or []
+        return [(p, task) for task in tasks for p in programs if not values.get(f"elsewhere:{p}:{task}")]
+
     def ask_workers(self, what: dict) -> None:
         """Say what workers that join from now on are to do, in terms of their own."""
         self._records.set("workers", what)
@@ -294,7 +319,7 @@ class Study:
         """What workers are to do, by the last `ask_workers`; nothing in a study from before there were any."""
         asked = self._read.values().get("workers")
         kinds = {"methods": (list,), "target": NUMBER, "budget": NUMBER, "device_map": (str,), "donor": (str,)}
-        kinds |= dict.fromkeys(("race", "combines"), (bool,))
+        kinds |= dict.fromkeys(("race", "combines"), (bool,)) | {"also": (list,)}
         good = isinstance(asked, dict) and all(is_a(asked.get(name), (*kinds[name], NoneType)) for name in kinds)
         return asked if good else {}
 
@@ -353,7 +378,7 @@ class Trial:
         check(measurement)
         self._study._files.write(_program_name(name), program)
         self._study._write_outputs(name, "validation", outputs)
-        record = {name: value for name, value in asdict(measurement).items() if name not in ("test", "unconfirmed")}
+        record = {name: value for name, value in asdict(measurement).items() if name not in _LATER}
         self._study._records.note(self._trial, "measurement", record)
         self._close(TrialState.COMPLETE, [measurement.bytes, measurement.validation.value])
         return measurement
@@ -392,6 +417,12 @@ class Trial:
 
 def _pairs(trials: list[FrozenTrial]) -> set[tuple[str, str]]:
     return {(str(t.user_attrs["method"]), str(t.user_attrs["settings"])) for t in trials if "method" in t.user_attrs}
+
+
+def _elsewhere(values: dict, program: str) -> dict[str, dict]:
+    """By task, the records of a program's scores on other tasks."""
+    start = f"elsewhere:{program}:"
+    return {name[len(start) :]: v for name, v in values.items() if name.startswith(start) and isinstance(v, dict)}
 
 
 def _program_name(program: str) -> str:
