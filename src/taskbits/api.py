@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from taskbits.display import progress
 from taskbits.errors import UserError
 from taskbits.programs.program import LIMIT, Program, load_program
-from taskbits.report.scale import label
+from taskbits.report.scale import label, last_part
 from taskbits.report.scale import task as task_name
 from taskbits.studies import frontier
 from taskbits.studies.gap import Gap, gap
@@ -81,6 +81,10 @@ class Study:
         By a logistic curve in log bytes (Donoway et al. 2025); None for fewer than four programs scored on test.
         """
         return gap(self.measurements())
+
+    def others(self) -> dict[str, str]:
+        """Other tasks that programs were scored on, with their names for people (`Measurement.elsewhere`)."""
+        return {task: last_part(task) for m in self.measurements() for task in m.elsewhere}
 
     def unconfirmed(self) -> list[Measurement]:
         """What could not be confirmed; `unconfirmed` of each says why."""

@@ -7,7 +7,6 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from taskbits.display import console
-from taskbits.report.scale import last_part
 
 if TYPE_CHECKING:
     from taskbits import Study
@@ -160,9 +159,9 @@ def print_frontier(study: "Study") -> None:
         console.print("No program was measured yet.")
         return
     table = Table(title=escape(f"{study.model} on {study.task}"), box=None, pad_edge=False)
-    others = dict.fromkeys(task for row in found for task in row["elsewhere"])
-    named = [last_part(task) for task in others]
-    for column in ("bytes", "payload", "method", "settings", "valid.", "test", "95%", "cost", *named, "program"):
+    others = study.others()
+    columns = ("bytes", "payload", "method", "settings", "valid.", "test", "95%", "cost", *others.values(), "program")
+    for column in columns:
         table.add_column(
             column,
             no_wrap=column != "settings",
