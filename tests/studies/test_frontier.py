@@ -133,6 +133,7 @@ def test_rows_hold_plain_numbers_and_the_interval_of_the_reported_score():
         "flops_once": None,
         "flops_per_input": None,
         "per_input": None,
+        "elsewhere": {},
         "program": "100-0.2.tbp",
     }
     assert untested["test"] is None and untested["bound"] is None

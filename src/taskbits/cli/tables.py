@@ -18,6 +18,8 @@ def print_comparison(found: dict) -> None:
     for group in found["groups"]:
         _print_levels(group)
         _print_information(group)
+        for name, gap in group["gaps"].items():
+            Console().print(escape(f"{name}: {gap['says']}"), highlight=False)
     if found["published"]:
         _print_reductions(found["published"])
     for remark in found["remarks"]:

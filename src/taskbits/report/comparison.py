@@ -1,8 +1,11 @@
 """Which studies stand beside each other, and what their difference tells. Knows nothing of tables and pictures."""
 
+from dataclasses import asdict
+
 from taskbits.report.scale import label, task
 from taskbits.studies.checkpoints import run_of, training_step
 from taskbits.studies.frontier import complexity, ratios
+from taskbits.studies.gap import gap
 from taskbits.studies.study import Study
 from taskbits.tasks.intervals import ERROR
 
@@ -68,17 +71,21 @@ def remarks(studies: list[Study]) -> list[str]:
 
 
 def compare(studies: list[Study], at: list[float] | None = None) -> list[dict]:
-    """For each group: {"task", "family", "confidence", "levels", "information"}, see `frontier.ratios`, `information`.
+    """For each group: {"task", "family", "confidence", "levels", "information", "gaps"}, see `frontier.ratios`,
+    `information`.
 
     at: the levels; some that are reached by default. confidence: of the bytes of one's own studies, at each level by
-    itself; None if there are none.
+    itself; None if there are none. gaps: by name, the studies of one's own that have one (`studies.gap`), as a dict.
     """
     found = []
     for (name, family), group in groups(studies).items():
         table = ratios(dict(zip(names(group), (study.measurements() for study in group), strict=True)), at)
         worth = information(group, [row["level"] for row in table])
         sure = None if all(study.published for study in group) else 1 - ERROR
-        found.append({"task": name, "family": family, "confidence": sure, "levels": table, "information": worth})
+        mine = [(name, gap(s.measurements())) for name, s in zip(names(group), group, strict=True) if not s.published]
+        gaps = {name: {**asdict(one), "says": str(one)} for name, one in mine if one}
+        told = {"levels": table, "information": worth, "gaps": gaps}
+        found.append({"task": name, "family": family, "confidence": sure, **told})
     return found
 
 
