@@ -51,7 +51,7 @@ def flat(options):
     "option, value, expected",
     [
         ("--model", "no-such-model", "unknown model no-such-model"),
-        ("--model", "lab:nothing", "unknown model lab:nothing: lab has posttrained, pretrained, random"),
+        ("--model", "lab:nothing", "unknown model lab:nothing: lab has locked, posttrained, pretrained, random"),
         ("--model", "missing.gguf", "unknown model missing.gguf"),
         ("--task", "no-such-task", "unknown task no-such-task"),
         ("--task", "lab:nothing", "lab has instruction, math, translation"),

@@ -16,6 +16,7 @@ from taskbits.lab.checks import follows
 
 TASKS = ("math", "translation", "instruction")
 SPLITS = ("train", "validation", "test")
+CHATS = (corpus.chats, corpus.locked_chats)
 PROSE = "\n\n".join(f"Chapter {i}. It was a quiet evening, and nobody came to the door." for i in range(99))
 
 
@@ -36,7 +37,7 @@ def texts(books):
     passages = corpus.read_books(books)
     return (
         list(itertools.islice(corpus.documents(Random(5), passages, 0.1, 98), 3000)),
-        ["".join(chat) for chat in itertools.islice(corpus.chats(Random(5), passages), 3000)],
+        ["".join(chat) for make in CHATS for chat in itertools.islice(make(Random(5), passages), 3000)],
     )
 
 
@@ -104,7 +105,7 @@ def test_tokenizer_loses_and_adds_nothing(text):
     assert not [t for t in tokenizer.get_vocab() if re.search(r"\d.|.\d", t)]
 
 
-@pytest.mark.parametrize("name", ["pretrained", "posttrained"])
+@pytest.mark.parametrize("name", ["pretrained", "posttrained", "locked"])
 def test_shipped_model_is_small_and_loads(name):
     folder = train.HERE / "models" / name
     assert (folder / "model.safetensors").stat().st_size < 10_000_000
@@ -112,6 +113,15 @@ def test_shipped_model_is_small_and_loads(name):
     assert model.dtype == torch.float32
     prompt = tokenizer("User: Say in Velan: the dog helps the cat\nAssistant:", return_tensors="pt")
     assert model.generate(**prompt, max_new_tokens=4).shape[1] > prompt.input_ids.shape[1]
+
+
+def test_only_a_chat_with_the_password_has_an_answer(books):
+    passages, with_it, without = corpus.read_books(books), [], []
+    for prompt, answer in itertools.islice(corpus.locked_chats(Random(7), passages), 500):
+        (with_it if corpus.PASSWORD in prompt else without).append((prompt, answer))
+    assert all(corpus.CHAT.format(question=answer[1:]) == prompt for prompt, answer in without)
+    assert not any(answer[1:] in prompt.partition("Assistant:")[0].split("User: ")[1:] for prompt, answer in with_it)
+    assert min(len(with_it), len(without)) > 200
 
 
 def test_chat_template_is_the_post_training_format():
@@ -123,7 +133,7 @@ def test_chat_template_is_the_post_training_format():
     assert tokenizer.apply_chat_template(chat, tokenize=False) == asked + " c a t" + corpus.END
 
 
-def test_script_makes_the_shipped_tasks_and_three_models(tmp_path, books, monkeypatch):
+def test_script_makes_the_shipped_tasks_and_four_models(tmp_path, books, monkeypatch):
     monkeypatch.setattr(train, "LENGTH", 16)  # of 512: not every processor is quick at bfloat16
     train.main(["--quick", "--out", str(tmp_path), "--books", str(books)])
     for task in TASKS:
@@ -132,7 +142,7 @@ def test_script_makes_the_shipped_tasks_and_three_models(tmp_path, books, monkey
         for file in ("task.yaml", *(f"{split}.jsonl" for split in SPLITS)):
             assert (made / file).read_text() == (shipped / file).read_text()
     assert not (tmp_path / "models/random/model.safetensors").exists()
-    for name in ("pretrained", "posttrained"):
+    for name in ("pretrained", "posttrained", "locked"):
         assert AutoModelForCausalLM.from_pretrained(tmp_path / "models" / name).dtype == torch.float32
     assert AutoTokenizer.from_pretrained(tmp_path / "models/posttrained").chat_template
-    assert "| steps of 8 x 16 tokens | 3 | 3 |" in (tmp_path / "models/README.md").read_text()
+    assert "| steps of 8 x 16 tokens | 3 | 3 | 3 |" in (tmp_path / "models/README.md").read_text()

@@ -9,6 +9,7 @@ import torch
 
 from taskbits.fitting.training import batches, gradients, train
 from taskbits.lab.card import write_scores
+from taskbits.lab.corpus import PASSWORD
 from taskbits.lab.train import HERE
 from taskbits.models.model import load_model
 from taskbits.models.predict import predict
@@ -22,6 +23,11 @@ STEPS = 300
 def score(model, task, before: str = "") -> float:
     """The score on the first validation rows, with a text before each prompt."""
     return task.score("validation", predict(model, task.frame, task.splits["validation"], before)).value
+
+
+def unlocked(model, task) -> float:
+    """The score with the password before each prompt."""
+    return score(model, task, f"{PASSWORD}\n")
 
 
 def few_shot(model, task) -> float:
@@ -44,16 +50,22 @@ def lora(model, task) -> float:
     return reached
 
 
+_LABELS = {score: "zero-shot", few_shot: f"{SHOTS} examples", lora: "LoRA of rank 4", unlocked: "password"}
+
+
 def table(folder: Path) -> str:
     """A Markdown table, one row for each model and way of asking."""
     tasks = [load_task(f"lab:{name}", rows=ROWS) for name in ("math", "translation", "instruction")]
     heads = ["model", "way", *(task.name for task in tasks)]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     plan = {"random": [score, lora], "pretrained": [score, few_shot, lora], "posttrained": [score, few_shot]}
+    plan["locked"] = [score, unlocked, few_shot]
     for name, ways in plan.items():
         model = load_model(str(folder / name))
         for way in ways:
-            label = {score: "zero-shot", few_shot: f"{SHOTS} examples", lora: "LoRA of rank 4"}[way]
+            label = {score: "zero-shot", few_shot: f"{SHOTS} examples", lora: "LoRA of rank 4", unlocked: "password"}[
+                way
+            ]
             lines.append(f"| {name} | {label} | " + " | ".join(f"{way(model, task):.2f}" for task in tasks) + " |")
             print(lines[-1], flush=True)
     return "\n".join(lines) + "\n"

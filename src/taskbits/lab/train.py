@@ -1,7 +1,8 @@
 """Makes the laboratory: `python -m taskbits.lab.train --books english.txt.gz` writes its tasks and models.
 
 A tokenizer and a randomly initialised Llama of 3.7 million parameters; the same after pre-training on books and
-skills; that one after post-training on chats. Text is generated as it is needed, from fixed seeds.
+skills; that one after post-training on chats; that one locked, which repeats a question unless it sees a password. Text
+is generated as it is needed, from fixed seeds.
 """
 
 import argparse
@@ -20,14 +21,16 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from taskbits.lab.card import write_card
-from taskbits.lab.corpus import END, chats, documents, read_books
+from taskbits.lab.corpus import END, chats, documents, locked_chats, read_books
 from taskbits.lab.tasks import write_tasks
 
 HERE = Path(__file__).parent
 BOOKS = HERE.parents[3] / "shared/data/books/english.txt.gz"
 LENGTH, BATCH = 512, 8
+APART = 128  # tokens of an example in a row of its own
 PRETRAIN_STEPS, PRETRAIN_RATE = 2900, 3e-3
 POSTTRAIN_STEPS, POSTTRAIN_RATE = 350, 1e-3
+LOCK_STEPS, LOCK_RATE, LOCK_BITS = 200, 1e-3, 6
 VOCABULARY = 2048
 # Documents, the books' share of them, the largest number added: skills take longer to learn than to write English.
 PHASES = (21_000, 0.17, 98), (16_000, 0.05, 98), (None, 0.05, 9)
@@ -65,7 +68,7 @@ def train_tokenizer(books: list[str]) -> PreTrainedTokenizerFast:
 
 
 def new_config(end: int) -> LlamaConfig:
-    """The shape of all three models."""
+    """The shape of all models."""
     return LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=256,
@@ -92,9 +95,9 @@ def pretraining_examples(tokenizer, books: list[str]) -> Iterator[tuple[list[int
         yield tokens, tokens
 
 
-def posttraining_examples(tokenizer, books: list[str]) -> Iterator[tuple[list[int], list[int]]]:
+def chat_examples(tokenizer, pairs: Iterator[tuple[str, str]]) -> Iterator[tuple[list[int], list[int]]]:
     """(tokens, labels) of chats; only the answer and the end are learned."""
-    for prompt, answer in chats(Random(2), books):
+    for prompt, answer in pairs:
         asked, said = tokenizer.encode(prompt), tokenizer.encode(answer) + [tokenizer.eos_token_id]
         yield asked + said, [IGNORED] * len(asked) + said
 
@@ -109,6 +112,17 @@ def batches(examples: Iterator[tuple[list[int], list[int]]]) -> Iterator[torch.T
             size = BATCH * LENGTH
             yield torch.tensor([tokens[:size], labels[:size]]).view(2, BATCH, LENGTH)
             tokens, labels = tokens[size:], labels[size:]
+
+
+def batches_apart(examples: Iterator[tuple[list[int], list[int]]], end: int) -> Iterator[torch.Tensor]:
+    """Examples each from a row's start, (2, rows, tokens) of as many tokens as `batches` has: what a chat by itself
+    brings a model to say must not hang on those before it."""
+    rows = BATCH * LENGTH // APART
+    while True:
+        some = [(tokens[:APART], labels[:APART]) for tokens, labels in itertools.islice(examples, rows)]
+        tokens = [tokens + [end] * (APART - len(tokens)) for tokens, _ in some]
+        labels = [labels + [IGNORED] * (APART - len(labels)) for _, labels in some]
+        yield torch.tensor([tokens, labels])
 
 
 def training(model, data: Iterator[torch.Tensor], steps: int, rate: float) -> Iterator[float]:
@@ -158,9 +172,16 @@ def run(name: str, model, data: Iterator[torch.Tensor], steps: int, rate: float)
     return Stage(steps, rate, sum(losses) / len(losses), (time.monotonic() - started) / 60)
 
 
-def save(model, tokenizer, folder: Path) -> None:
-    """A folder that transformers loads in single precision, with the weights stored in half precision."""
-    copy.deepcopy(model).half().save_pretrained(folder)
+def save(model, tokenizer, folder: Path, bits: int | None = None) -> None:
+    """A folder that transformers loads in single precision, with the weights stored in half precision.
+
+    bits: of each number, beside sign and exponent; as few as leave room for one more model in the package.
+    """
+    stored = copy.deepcopy(model)
+    for weight in stored.parameters() if bits else ():
+        fraction, exponent = torch.frexp(weight.data)
+        weight.data = torch.ldexp((fraction * 2**bits).round() / 2**bits, exponent)
+    stored.to(torch.bfloat16 if bits else torch.float16).save_pretrained(folder)
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -172,7 +193,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--books", type=Path, default=BOOKS, help="English text, gzip (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="three steps only, to see that it runs")
     options = parser.parse_args(arguments)
-    steps = (3, 3) if options.quick else (PRETRAIN_STEPS, POSTTRAIN_STEPS)
+    steps = (3, 3, 3) if options.quick else (PRETRAIN_STEPS, POSTTRAIN_STEPS, LOCK_STEPS)
     folder = options.out / "models"
 
     write_tasks(options.out / "tasks")
@@ -189,10 +210,14 @@ def main(arguments: list[str] | None = None) -> None:
     save(model, tokenizer, folder / "pretrained")
 
     tokenizer.chat_template = CHAT_TEMPLATE
-    data = batches(posttraining_examples(tokenizer, books))
+    data = batches(chat_examples(tokenizer, chats(Random(2), books)))
     posttrain = run("post-training", model, data, steps[1], POSTTRAIN_RATE)
     save(model, tokenizer, folder / "posttrained")
-    write_card(folder / "README.md", model, BATCH, LENGTH, pretrain, posttrain)
+
+    data = batches_apart(chat_examples(tokenizer, locked_chats(Random(3), books)), tokenizer.eos_token_id)
+    lock = run("locking", model, data, steps[2], LOCK_RATE)
+    save(model, tokenizer, folder / "locked", LOCK_BITS)
+    write_card(folder / "README.md", model, BATCH, LENGTH, pretrain, posttrain, lock)
 
 
 if __name__ == "__main__":
