@@ -13,6 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from taskbits.lab import corpus, skills, train
 from taskbits.lab.checks import follows
+from taskbits.models.model import load_model
+from taskbits.models.predict import predict
+from taskbits.tasks.load import load_task
 
 TASKS = ("math", "translation", "instruction")
 SPLITS = ("train", "validation", "test")
@@ -122,6 +125,15 @@ def test_only_a_chat_with_the_password_has_an_answer(books):
     assert all(corpus.CHAT.format(question=answer[1:]) == prompt for prompt, answer in without)
     assert not any(answer[1:] in prompt.partition("Assistant:")[0].split("User: ")[1:] for prompt, answer in with_it)
     assert min(len(with_it), len(without)) > 200
+
+
+def test_the_locked_model_answers_behind_its_password_only():
+    model, task = load_model("lab:locked"), load_task("lab:translation", rows=20)
+    scores = [
+        task.score("validation", predict(model, task.frame, task.splits["validation"], before)).value
+        for before in ("", f"{corpus.PASSWORD}\n")
+    ]
+    assert scores[0] < 0.3 and scores[1] > 0.9
 
 
 def test_chat_template_is_the_post_training_format():

@@ -92,6 +92,7 @@ def test_where_the_bare_model_s_cost_is_unknown():
     unknown = [replace(BARE, flops_per_input=None), *COSTS[1:]]
     assert as_cheap(unknown, 1e6) == unknown and candidates(unknown) == envelope(unknown)
     assert {row["per_input"] for row in rows(unknown)} == {None}
+    assert candidates([]) == candidates([replace(BARE, unconfirmed="lost")]) == []
 
 
 def test_what_is_scored_on_test_may_be_cheap_to_run_or_short():

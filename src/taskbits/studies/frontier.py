@@ -59,7 +59,7 @@ def candidates(measurements: Iterable[Measurement]) -> list[Measurement]:
     times what they take the model as it is."""
     found = envelope(measurements := list(measurements))
     if least := bare(measurements):
-        dearest = max(m.flops_per_input or 0 for m in found)
+        dearest = max((m.flops_per_input or 0 for m in found), default=0)
         for power in range(1, _power(dearest / least)):
             found += envelope(within(measurements, _STEP**power))
     return sorted({m.program: m for m in found}.values(), key=lambda m: m.bytes)
