@@ -11,7 +11,7 @@ import tqdm
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, emoji=False)  # "lab:locked:" is none
 _hushed = False
 
 # Modules that turn progress bars on and off: what to ask, what they answer if bars are on, and how to turn them. The

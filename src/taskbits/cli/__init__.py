@@ -141,7 +141,7 @@ def methods(as_json: JsonOption = False) -> None:
     table = Table("method", "family", "from", "what it does", box=None)
     for row in found:
         table.add_row(*(escape(row[name]) for name in ("method", "family", "origin", "summary")))
-    Console().print(table)
+    Console(emoji=False).print(table)
 
 
 @app.command()
