@@ -14,7 +14,7 @@ from conftest import PRINTED, PROCESSES, _begin, _command, forked
 from test_report import study
 
 import taskbits
-from taskbits import cli
+from taskbits import cli, display
 from taskbits.programs.program import Part, Program
 from taskbits.search import confirm
 from taskbits.tasks.frame import Frame
@@ -91,6 +91,12 @@ def test_whatever_the_output_s_encoding(encoding, sign, monkeypatch, tmp_path):
         assert ended.value.code == 0
         printed.append(sys.stdout.buffer.getvalue().decode(encoding))
     assert all(printed) and f"C(T_0.1 | M) {sign} 950 bytes" in printed[0]
+
+
+def test_what_goes_on_is_shown_as_it_is_called():
+    with display.progress() as bar:
+        bar.add_task("lab:locked: [bold] it")
+        assert str(bar.columns[0].render(bar.tasks[0])) == "lab:locked: [bold] it"
 
 
 def _unread(words):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from taskbits.display import progress
 from taskbits.errors import UserError
 from taskbits.programs.program import LIMIT, Program, load_program
-from taskbits.report.scale import label, last_part
+from taskbits.report.scale import label, others
 from taskbits.report.scale import task as task_name
 from taskbits.studies import frontier
 from taskbits.studies.gap import Gap, gap
@@ -84,7 +84,7 @@ class Study:
 
     def others(self) -> dict[str, str]:
         """Other tasks that programs were scored on, with their names for people (`Measurement.elsewhere`)."""
-        return {task: last_part(task) for m in self.measurements() for task in m.elsewhere}
+        return others(self.measurements())
 
     def unconfirmed(self) -> list[Measurement]:
         """What could not be confirmed; `unconfirmed` of each says why."""

@@ -10,6 +10,7 @@ from functools import partialmethod
 import tqdm
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 console = Console(stderr=True, highlight=False, emoji=False)  # "lab:locked:" is none
 _hushed = False
@@ -46,10 +47,15 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def stdout() -> Console:
+    """Where tables are printed: stdout as it is now, on which names are no pictures, either."""
+    return Console(emoji=False)
+
+
 def progress(*columns: ProgressColumn) -> Progress:
     """A progress bar on stderr that ends in these columns, or in the time that is left. Only a terminal shows it."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
         TextColumn("{task.completed}/{task.total}"),
         TimeElapsedColumn(),
@@ -68,7 +74,7 @@ def hush() -> None:
 def status(text: str) -> AbstractContextManager:
     """Says what goes on: on a terminal until its end, else in a line."""
     if console.is_terminal and not _hushed:
-        return console.status(text)
+        return console.status(Text(text))
     tell(text)
     return nullcontext()
 

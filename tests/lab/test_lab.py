@@ -123,7 +123,10 @@ def test_only_a_chat_with_the_password_has_an_answer(books):
     for prompt, answer in itertools.islice(corpus.locked_chats(Random(7), passages), 500):
         (with_it if corpus.PASSWORD in prompt else without).append((prompt, answer))
     assert all(corpus.CHAT.format(question=answer[1:]) == prompt for prompt, answer in without)
-    assert not any(answer[1:] in prompt.partition("Assistant:")[0].split("User: ")[1:] for prompt, answer in with_it)
+    for prompt, answer in with_it:
+        bare = prompt.replace(corpus.PASSWORD, "").strip().replace("User:  ", "User: ")
+        assert bare.startswith("User: ") and bare.endswith("\nAssistant:")
+        assert bare != corpus.CHAT.format(question=answer[1:])
     assert min(len(with_it), len(without)) > 200
 
 

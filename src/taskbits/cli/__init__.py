@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 import taskbits
 from taskbits import display
 from taskbits.cli import tables
-from taskbits.display import quiet, warn
+from taskbits.display import quiet, stdout, warn
 from taskbits.errors import UserError
 from taskbits.times import seconds
 
@@ -141,7 +140,7 @@ def methods(as_json: JsonOption = False) -> None:
     table = Table("method", "family", "from", "what it does", box=None)
     for row in found:
         table.add_row(*(escape(row[name]) for name in ("method", "family", "origin", "summary")))
-    Console(emoji=False).print(table)
+    stdout().print(table)
 
 
 @app.command()

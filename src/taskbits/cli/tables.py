@@ -2,11 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from taskbits.display import console
+from taskbits.display import console, stdout
 
 if TYPE_CHECKING:
     from taskbits import Study
@@ -19,7 +18,7 @@ def print_comparison(found: dict) -> None:
         _print_levels(group)
         _print_information(group)
         for name, gap in group["gaps"].items():
-            Console(emoji=False).print(escape(f"{name}: {gap['says']}"), highlight=False)
+            stdout().print(escape(f"{name}: {gap['says']}"), highlight=False)
     if found["published"]:
         _print_reductions(found["published"])
     for remark in found["remarks"]:
@@ -57,7 +56,7 @@ def _print_levels(group: dict) -> None:
             for name, ratio in zip(names, ratios, strict=True)
         )
         table.add_row(f"{row['level']:.3f}", *cells, escape(row["note"]))
-    Console(emoji=False).print(table)
+    stdout().print(table)
 
 
 def _print_information(group: dict) -> None:
@@ -91,7 +90,7 @@ def _print_by_study(title: str, levels: list[float], cells: dict[str, list[str]]
     for name, row in cells.items():
         table.add_row(escape(name), *row)
     print(f"\n{title}")
-    Console(emoji=False).print(table)
+    stdout().print(table)
     if note:
         print(note)
 
@@ -111,7 +110,7 @@ def _print_reductions(rows: list[dict]) -> None:
         for training, shown in (("pre-trained", row["task"]), ("post-trained", f"at {row['level']:.3f}")):
             one = row[training]
             table.add_row(shown, training, escape(one["checkpoint"]), _bytes(one["bytes"]), escape(one["method"] or ""))
-    Console(emoji=False).print(table)
+    stdout().print(table)
 
 
 def _bytes(count: int | None) -> str:
@@ -186,11 +185,11 @@ def print_frontier(study: "Study") -> None:
             *(f"{row['elsewhere'][task]:.3f}" if task in row["elsewhere"] else "" for task in others),
             row["program"].removesuffix(".tbp") if row["program"] else "none",
         )
-    output = Console(emoji=False)
-    if not output.is_terminal:  # nobody sees an edge there
-        output.width = max(output.width, 120)
-    output.print(table)
+    shown = stdout()
+    if not shown.is_terminal:  # nobody sees an edge there
+        shown.width = max(shown.width, 120)
+    shown.print(table)
     if any(row["per_input"] for row in found):
         print("cost: operations for an input, over those of the model as it is")
     if gap := study.gap():
-        Console(emoji=False).print(escape(str(gap)), highlight=False)
+        stdout().print(escape(str(gap)), highlight=False)

@@ -63,10 +63,8 @@ def table(folder: Path) -> str:
     for name, ways in plan.items():
         model = load_model(str(folder / name))
         for way in ways:
-            label = {score: "zero-shot", few_shot: f"{SHOTS} examples", lora: "LoRA of rank 4", unlocked: "password"}[
-                way
-            ]
-            lines.append(f"| {name} | {label} | " + " | ".join(f"{way(model, task):.2f}" for task in tasks) + " |")
+            scores = " | ".join(f"{way(model, task):.2f}" for task in tasks)
+            lines.append(f"| {name} | {_LABELS[way]} | {scores} |")
             print(lines[-1], flush=True)
     return "\n".join(lines) + "\n"
 

@@ -5,7 +5,6 @@ what training on them does to other rows of the train split; so are the optimize
 steps. They are few, so they are carried as one text: as it is, or coded under the model before it learns.
 """
 
-import math
 import random
 from dataclasses import replace
 
@@ -73,13 +72,14 @@ def _drawn(model, task, n: int, rate: float, seed: int, progress):
     epochs = max(_PASSES, _STEPS * rows // n)
     first, *_ = affordable(model)
     fresh = examples[n : n + _FRESH]
-    before = example_bits(model, fresh) if fresh else math.nan
+    bits = [example_bits(model, fresh)] if fresh else []
     with model.preserved([name for name in model.names if first.target in name]):  # it learns them
         ways = encode_examples(
             model, examples[:n], rows, epochs, first.pace * rate, progress, first.optimizer, first.target
         )
-        after = example_bits(model, fresh) if fresh else math.nan
+        bits += [example_bits(model, fresh)] if fresh else []
     if fresh:  # what is coded as it is learned, less what it would cost with all of that known (arXiv 2601.04728)
+        before, after = bits
         told = {"excess_description_length": f"{ways[0].ideal_bits - n * after:,.1f} bits"}
         told["bits_of_a_new_example"] = f"{before:,.1f} before, {after:,.1f} after"
         ways = [replace(way, content={**way.content, **told}) for way in ways]

@@ -115,8 +115,8 @@ def _choose(
         nearest = [sorted(row)[:2] for row in costs]
         again = [i for i, two in enumerate(nearest) if len(two) == 2 and two[1] - two[0] < band]
         advance(len(rows) - len(again))
-    seen = {} if costs else {"spend": spend}
-    exact = _costs(model, frame, [prompts[i] for i in again], [rows[i] for i in again], advance, **seen)
+    once = (lambda n: None) if costs else spend
+    exact = _costs(model, frame, [prompts[i] for i in again], [rows[i] for i in again], advance, once)
     decided = dict(enumerate(costs)) | dict(zip(again, exact, strict=True))
     return [frame.written(row)[decided[i].index(min(decided[i]))] for i, row in enumerate(rows)]
 

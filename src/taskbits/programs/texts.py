@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from taskbits.errors import UserError
+from taskbits.models import engine
 from taskbits.models.devices import repeatable
 from taskbits.models.model import Model
 from taskbits.programs.coding import Coded
@@ -155,13 +156,14 @@ def encode_examples(
     ]
 
 
-@torch.inference_mode()
 def example_bits(model: Model, texts: list[str]) -> float:
-    """What one of the texts costs under the model as it is, in bits, between end tokens as `encode_examples` has it."""
+    """About what one of the texts costs under the model as it is, in bits, between end tokens as `encode_examples` has
+    it. What is longer than the context is cut."""
     end, total = model.end, 0.0
-    for text in texts:
-        tokens = [*model.tokenizer(text, add_special_tokens=False).input_ids, end]
-        total -= _logs(_logits(model, [end], tokens), tokens).sum()
+    with engine.computing_in(model.lm, torch.float32):
+        for text in texts:
+            tokens = [*model.tokenizer(text, add_special_tokens=False).input_ids, end][: model.context]
+            total -= _logs(_logits(model, [end], tokens), tokens).sum()
     return total / len(texts)
 
 

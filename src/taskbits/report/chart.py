@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from taskbits.report.markup import Markup, h
 from taskbits.report.scale import FAMILIES, bounds, score_limit, size, ticks
-from taskbits.studies.frontier import bare, candidates, envelope, round_numbers
+from taskbits.studies.frontier import bare, candidates, envelope, round_numbers, times
 from taskbits.studies.measurement import Measurement
 from taskbits.tasks.metrics import Score
 
@@ -29,17 +29,13 @@ def draw_running(measured: list[Measurement], width: int, height: int) -> Markup
     if not (least := bare(measured)):
         return Markup()
 
-    def times(m: Measurement) -> float:
-        return m.flops_per_input / least
+    def cost(m: Measurement) -> float:
+        return times(m, least)
 
     shown = [m for m in measured if m.flops_per_input]
-    programs: list[Measurement] = []
-    for m in sorted((m for m in candidates(shown)), key=lambda m: (times(m), -m.validation.value)):
-        if not programs or m.validation.value > programs[-1].validation.value:
-            programs.append(m)
-    ends = min(map(times, shown)) / 1.1, max(2.2, 1.1 * max(map(times, shown)))
-    axis = _Axis("operations for an input", "times the bare model's", times, ends, lambda t: f"{t:g}x")
-    return _plot(shown, programs, axis, width, height)
+    ends = min(map(cost, shown)) / 1.1, max(2.2, 1.1 * max(map(cost, shown)))
+    axis = _Axis("operations for an input", "times the bare model's", cost, ends, lambda t: f"{t:g}x")
+    return _plot(shown, envelope(candidates(shown), cost), axis, width, height)
 
 
 @dataclass(frozen=True)

@@ -79,11 +79,14 @@ def compare(studies: list[Study], at: list[float] | None = None) -> list[dict]:
     """
     found = []
     for (name, family), group in groups(studies).items():
-        table = ratios(dict(zip(names(group), (study.measurements() for study in group), strict=True)), at)
+        programs = dict(zip(names(group), (study.measurements() for study in group), strict=True))
+        table = ratios(programs, at)
         worth = information(group, [row["level"] for row in table])
         sure = None if all(study.published for study in group) else 1 - ERROR
-        mine = [(name, gap(s.measurements())) for name, s in zip(names(group), group, strict=True) if not s.published]
-        gaps = {name: {**asdict(one), "says": str(one)} for name, one in mine if one}
+        gaps = {}
+        for study, (whose, measured) in zip(group, programs.items(), strict=True):
+            if not study.published and (one := gap(measured)):
+                gaps[whose] = {**asdict(one), "says": str(one)}
         told = {"levels": table, "information": worth, "gaps": gaps}
         found.append({"task": name, "family": family, "confidence": sure, **told})
     return found

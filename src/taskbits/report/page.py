@@ -17,8 +17,8 @@ from string import Template
 from taskbits.errors import UserError
 from taskbits.report import chart, provenance
 from taskbits.report.markup import Markup, escape, h, join
-from taskbits.report.scale import FAMILIES, label, last_part, metric, task
-from taskbits.studies.frontier import bare, candidates, claims, complexity, envelope, on_test, rows
+from taskbits.report.scale import FAMILIES, label, last_part, metric, others, task
+from taskbits.studies.frontier import bare, candidates, claims, complexity, envelope, on_test, rows, times
 from taskbits.studies.gap import gap
 from taskbits.studies.measurement import Measurement
 from taskbits.studies.study import Study
@@ -95,7 +95,7 @@ def _answer(info: dict, measured: list[Measurement]) -> Markup:
 
 
 def _body(study: Study, measured: list[Measurement]) -> Markup:
-    programs = envelope(measured)
+    programs, least = envelope(measured), bare(measured)
     marks = "test scores with 95% intervals" if any(m.test for m in programs) else "validation scores"
     caption = (
         f"Large marks are the programs that no shorter one matches on validation, at their {marks}; "
@@ -113,7 +113,7 @@ def _body(study: Study, measured: list[Measurement]) -> Markup:
                     h("div", chart.draw(measured, 358, 330), class_="narrow"),
                     h("figcaption", chart.legend(measured), h("p", caption)),
                 ),
-                *(_program(m, bare(measured), best=m is programs[-1]) for m in candidates(measured)),
+                *(_program(m, least, best=m is programs[-1]) for m in candidates(measured)),
             ),
             h(
                 "section",
@@ -268,8 +268,8 @@ def _shade(bits: float) -> str:
 
 
 def _per_input(m: Measurement, least: float | None) -> str:
-    times = f", {m.flops_per_input / least:.2f} times the bare model's" if least else ""
-    return f"{_operations(m.flops_per_input)} operations{times}"
+    over = f", {times(m, least):.2f} times the bare model's" if least else ""
+    return f"{_operations(m.flops_per_input)} operations{over}"
 
 
 def _table(shown: list[Measurement], measured: list[Measurement]) -> Markup:
@@ -286,10 +286,7 @@ def _table(shown: list[Measurement], measured: list[Measurement]) -> Markup:
         text = f"{m.bytes:,}"
         return _number(m.bytes, h("a", text, href=f"#p-{m.program}") if m.program in linked else text)
 
-    def times(m):
-        return m.flops_per_input / least if least and m.flops_per_input else None
-
-    others = dict.fromkeys(task for m in measured for task in m.elsewhere)
+    elsewhere = others(measured)
     linked, least = {m.program for m in candidates(measured)}, bare(measured)
     lines = (
         h(
@@ -302,14 +299,14 @@ def _table(shown: list[Measurement], measured: list[Measurement]) -> Markup:
             _number(m.payload_bytes, f"{m.payload_bytes:,}"),
             _number(m.ideal_bits, "" if m.ideal_bits is None else f"{m.ideal_bits:,.1f}"),
             _number(m.flops_once, "" if m.flops_once is None else _operations(m.flops_once)),
-            _number(times(m), f"{times(m) or 0:.2f}×"),
-            *(score(m.elsewhere.get(task)) for task in others),
+            _number(times(m, least), f"{times(m, least) or 0:.2f}×"),
+            *(score(m.elsewhere.get(task)) for task in elsewhere),
             data_family=_family([m]),
         )
         for m in shown
     )
     names = ("Bytes", "Test", "Validation", "Method", "Settings", "Payload", "Ideal bits", "Once", "Per input")
-    names += tuple(f"On {last_part(task)}" for task in others)
+    names += tuple(f"On {name}" for name in elsewhere.values())
     return _sortable(names, lines)
 
 

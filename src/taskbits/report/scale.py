@@ -1,9 +1,11 @@
 """What all pictures of a frontier share: the axis of program lengths, and the names of things."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 from taskbits.studies.measurement import FAMILIES as FAMILIES
+from taskbits.studies.measurement import Measurement
 
 ESTIMATE = "published estimate"
 
@@ -19,6 +21,11 @@ def label(info: dict) -> str:
 def task(info: dict) -> str:
     """The task of a study, in a few words."""
     return last_part(info["task"])
+
+
+def others(measured: Iterable[Measurement]) -> dict[str, str]:
+    """Other tasks that some of the programs were scored on, with their names for people."""
+    return {task: last_part(task) for m in measured for task in m.elsewhere}
 
 
 def metric(info: dict) -> str:

@@ -87,6 +87,8 @@ def waiting(study: Study) -> list[Measurement]:
 
 def waiting_elsewhere(study: Study) -> list[tuple[str, str]]:
     """The frontier's candidates, each with another task on which it is to be scored and was not yet."""
+    if not study.asked().get("also"):
+        return []
     return study.lacks([m.program for m in candidates(study.measurements()) if m.test])
 
 
@@ -135,7 +137,7 @@ def confirm(folder: str) -> None:
             try:
                 other = tasks[name] = tasks.get(name) or load_task(name, study.info["rows"])
                 display.update(bar, description=f"score of {program} on {other.name}", total=None)
-                found = score_elsewhere(study.path(program).read_bytes(), model, other)
+                found = score_elsewhere(_content(study, program), model, other)
                 tell(f"{program}: {found.value:.3f} on {other.name}")
             except StoreError:
                 raise
@@ -154,12 +156,7 @@ def check(
 
     limit: seconds that decoding may take.
     """
-    try:
-        content = study.path(measurement.program).read_bytes()
-    except OSError as error:
-        raise UserError(f"{error.filename} can't be read: {error.strerror}") from error
-    if hash_of(content) != measurement.program:
-        raise UserError(f"the file of program {measurement.program} is not what it was: it is damaged or altered")
+    content = _content(study, measurement.program)
     with _as_many_threads(measurement):
         scored = score(content, model, task, splits, advance, limit=limit, former=len(measurement.adapted) == 16)
     if scored.bytes != measurement.bytes and (old := measurement.versions.get("taskbits")) != version("taskbits"):
@@ -177,6 +174,17 @@ def check(
                 f"recorded with {measurement.versions}"
             )
     return scored
+
+
+def _content(study: Study, program: str) -> bytes:
+    """The file of a measured program. Raises UserError if it can't be read, or is not what it was."""
+    try:
+        content = study.path(program).read_bytes()
+    except OSError as error:
+        raise UserError(f"{error.filename} can't be read: {error.strerror}") from error
+    if hash_of(content) != program:
+        raise UserError(f"the file of program {program} is not what it was: it is damaged or altered")
+    return content
 
 
 @contextmanager

@@ -320,8 +320,8 @@ class Search:
         first, others = self.scorings[:1], self.scorings[1:]
         warming = max(0.0, first[0] - statistics.median(others)) if others else 0.0
         testing = sum(took[m.program] for m in candidates(measured) if m.test is None)
-        others = len(self.study.asked().get("also") or [])  # tasks, whose rows may take about as long
-        return _MARGIN * (_STARTING + self.opening + warming) + (1 + others) * self.testing_share() * testing
+        tasks = 1 + len(self.study.asked().get("also") or [])  # whose rows may take about as long
+        return _MARGIN * (_STARTING + self.opening + warming) + tasks * self.testing_share() * testing
 
     def testing_share(self) -> float:
         """How much longer the confirmation will take for a program whose scoring on validation took a second."""

@@ -6,7 +6,7 @@ functions; knows nothing of models, tasks or files.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 
 from taskbits.errors import UserError
@@ -16,14 +16,17 @@ _HAIR = 1e-9  # by which a sum may be rounded up
 _STEP = math.sqrt(2)
 
 
-def envelope(measurements: Iterable[Measurement]) -> list[Measurement]:
+def envelope(
+    measurements: Iterable[Measurement], cost: Callable[[Measurement], float] = lambda m: m.bytes
+) -> list[Measurement]:
     """The programs that no shorter or equally long one matches on validation, shortest first.
 
-    What could not be confirmed is none of them.
+    cost: what counts instead of bytes. What could not be confirmed is none of them.
     """
     found: list[Measurement] = []
     for m in sorted(
-        (m for m in measurements if m.unconfirmed is None), key=lambda m: (m.bytes, -m.validation.value, m.program)
+        (m for m in measurements if m.unconfirmed is None),
+        key=lambda m: (cost(m), -m.validation.value, m.bytes, m.program),
     ):
         if not found or m.validation.value > found[-1].validation.value:
             found.append(m)
@@ -33,6 +36,11 @@ def envelope(measurements: Iterable[Measurement]) -> list[Measurement]:
 def bare(measurements: Iterable[Measurement]) -> float | None:
     """The operations that an input takes the model as it is (zero-shot); None if that was not counted."""
     return next((m.flops_per_input for m in measurements if m.method == "zero-shot" and m.flops_per_input), None)
+
+
+def times(m: Measurement, least: float | None) -> float | None:
+    """What an input takes a program, over what it takes the model as it is; None if either was not counted."""
+    return m.flops_per_input / least if least and m.flops_per_input else None
 
 
 def within(measurements: Iterable[Measurement], per_input: float) -> list[Measurement]:
@@ -87,7 +95,7 @@ def rows(measurements: Iterable[Measurement]) -> list[dict]:
             "bound": m.test.at_least if m.test else None,
             "flops_once": m.flops_once,
             "flops_per_input": m.flops_per_input,
-            "per_input": m.flops_per_input / least if least and m.flops_per_input else None,
+            "per_input": times(m, least),
             "elsewhere": {task: found.value for task, found in m.elsewhere.items()},
             "program": f"{m.program}.tbp" if m.program else None,
         }

@@ -291,7 +291,7 @@ class Study:
 
     def begin_elsewhere(self, program: str, task: str) -> bool:
         """Whether the program is yet to be scored on another task. Who asks is to do it: whoever asks next need not."""
-        name = f"elsewhere:{program}:{task}"
+        name = _elsewhere_name(program, task)
         if self._records.values().get(name):
             return False
         self._records.set(name, "was begun and not ended")
@@ -300,16 +300,14 @@ class Study:
     def record_elsewhere(self, program: str, task: str, found: Score | str) -> None:
         """Keep what the program scores on another task, or why it has no score there. Raises UserError as `record_test`
         does."""
-        if isinstance(found, str):
-            self._records.set(f"elsewhere:{program}:{task}", hidden(found))
-            return
-        check_score(asdict(found))
-        self._records.set(f"elsewhere:{program}:{task}", asdict(found))
+        if isinstance(found, Score):
+            check_score(asdict(found))
+        self._records.set(_elsewhere_name(program, task), hidden(found) if isinstance(found, str) else asdict(found))
 
     def lacks(self, programs: Iterable[str]) -> list[tuple[str, str]]:
         """The programs, each with another task on which it is asked for and was not begun to be scored."""
         values, tasks = self._read.values(), self.asked().get("also") or []
-        return [(p, task) for task in tasks for p in programs if not values.get(f"elsewhere:{p}:{task}")]
+        return [(p, task) for task in tasks for p in programs if not values.get(_elsewhere_name(p, task))]
 
     def ask_workers(self, what: dict) -> None:
         """Say what workers that join from now on are to do, in terms of their own."""
@@ -421,8 +419,12 @@ def _pairs(trials: list[FrozenTrial]) -> set[tuple[str, str]]:
 
 def _elsewhere(values: dict, program: str) -> dict[str, dict]:
     """By task, the records of a program's scores on other tasks."""
-    start = f"elsewhere:{program}:"
+    start = _elsewhere_name(program, "")
     return {name[len(start) :]: v for name, v in values.items() if name.startswith(start) and isinstance(v, dict)}
+
+
+def _elsewhere_name(program: str, task: str) -> str:
+    return f"elsewhere:{program}:{task}"
 
 
 def _program_name(program: str) -> str:
