@@ -113,6 +113,7 @@ def test_a_worker_that_is_told_to_stop_and_killed_soon_after_did_not_die(tmp_pat
 
 UNHEARD = """
 import os, signal, sys
+from taskbits.studies.reservations import Taken
 from taskbits.studies.study import Study
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 class Deaf:
@@ -124,12 +125,16 @@ with study.trial("few-shot", {"k": 1}):
     Deaf()
     while study.running():
         pass
+    if sys.argv[2] == "withdrawn":
+        raise Taken
 """
 
 
-def test_a_worker_ends_also_where_what_tells_it_to_stop_is_lost(tmp_path):
+@pytest.mark.parametrize("how", ["ended", "withdrawn"])
+def test_a_worker_ends_also_where_what_tells_it_to_stop_is_lost(tmp_path, how):
     Study.create(tmp_path, INFO)
-    ended = subprocess.run([sys.executable, "-c", UNHEARD, tmp_path], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", UNHEARD, tmp_path, how]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 7 and "Exception ignored" in ended.stderr
 
 

@@ -10,10 +10,11 @@ Knows nothing of what is measured.
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -57,14 +58,16 @@ class Reservations:
         if taken:
             raise Taken
         asked: set[int] = set()
-        with _signals() as signals:
-            threading.Thread(target=self._beat, args=(first, signals, asked), daemon=True).start()
-            try:
-                yield first
-            finally:
-                self._records.close(first, TrialState.FAIL)  # no effect on what is finished
-        for number in tuple(asked):  # still here: a finalizer, or a library, took what the handler raised for its own
-            signal.raise_signal(number)
+        try:
+            with _signals(lambda signals: self._beat(first, signals, asked)):
+                try:
+                    yield first
+                finally:
+                    self._records.close(first, TrialState.FAIL)  # no effect on what is finished
+        finally:
+            if not isinstance(sys.exception(), SystemExit | KeyboardInterrupt):
+                for number in tuple(asked):  # a finalizer, or a library, took what the handler raised for its own
+                    signal.raise_signal(number)
 
     def _beat(self, trial: FrozenTrial, signals: socket.socket, asked: set[int]) -> None:
         """Give signs of life until the end. What asks to stop frees the trial at once: a kill may come soon after."""
@@ -133,21 +136,24 @@ def _machine() -> str:
 
 
 @contextmanager
-def _signals() -> Iterator[socket.socket]:
-    """A socket from which the numbers of the signals come that this process gets meanwhile, as soon as it gets them.
+def _signals(read: Callable[[socket.socket], None]) -> Iterator[None]:
+    """A thread that reads from a socket the numbers of the signals that this process gets, as soon as it gets them.
 
-    Python's own handlers wait for the end of what runs outside of Python. The reader closes it, at the end.
+    Python's own handlers wait for the end of what runs outside of Python. The reader closes the socket, at the end.
     """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
     in_main = threading.current_thread() is threading.main_thread()  # others can't ask for signals
     before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False) if in_main else None
+    reader = threading.Thread(target=read, args=(receiver,), daemon=True)
+    reader.start()
     try:
-        yield receiver
+        yield
     finally:
         if before is not None:
             signal.set_wakeup_fd(before)
         sender.close()
+        reader.join()
 
 
 def _this_process() -> dict:
