@@ -80,6 +80,9 @@ def test_a_change_of_weights_comes_out_for_peft_with_its_text(study, model_folde
         assert (tmp_path / "peft/prefix.txt").read_text() == adapted.prefix
     replace(program, parts=program.parts[1:]).write_peft(model, tmp_path / "peft")
     assert not (tmp_path / "peft/prefix.txt").exists()  # that of another program
+    model.save(tmp_path / "model")
+    with pytest.raises(UserError, match=r"config\.json is there already.*another folder"):
+        program.write_peft(model, tmp_path / "model")
     [alone] = [m for m in study.measurements() if m.method == "few-shot"]
     with pytest.raises(UserError, match="only a change to the weights"):
         taskbits.load_program(study.path(alone.program)).write_peft(model, tmp_path / "none")

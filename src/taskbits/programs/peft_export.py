@@ -23,7 +23,8 @@ def write_peft(program: Program, model: Model, folder: Path, limit: float | None
 
     limit: seconds that decoding may take.
     A checkpoint is written where the change is not of low rank or touches more than matrices and new biases.
-    Raises UserError if the program changes no weight or adds a text; OSError if the folder can't be written.
+    Raises UserError if the program changes no weight or adds a text, or an adapter would go where a model is or the
+    other way round; OSError if the folder can't be written.
     """
     with model.preserved(decode.changed(model, program)) as before:
         prefix = decode.adapt(model, program, limit)
@@ -46,9 +47,11 @@ def write_peft(program: Program, model: Model, folder: Path, limit: float | None
             changes[name].numel() for name in factors
         )
         if len(biases) + len(factors) < len(changes) or (factors and not pays):
+            _require_no(folder / "adapter_config.json")
             model.save(folder)
             _write_prefix(prefix, folder)
             return "model"
+    _require_no(folder / "config.json")
     _write_adapter(model, factors, biases, folder)
     _write_prefix(prefix, folder)
     return "adapter"
@@ -72,6 +75,12 @@ def _factors(change: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     rank = max(1, int((s > _NOTHING * s[0]).sum()))
     root = s[:rank].sqrt()
     return u[:, :rank] * root, root[:, None] * v[:rank]
+
+
+def _require_no(path: Path) -> None:
+    """Refuse a folder that holds a model where an adapter is to go, or the other way round: both would be loaded."""
+    if path.exists():
+        raise UserError(f"{path} is there already, of a model or an adapter: name another folder")
 
 
 def _write_prefix(prefix: str, folder: Path) -> None:
