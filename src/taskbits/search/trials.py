@@ -4,6 +4,7 @@ What to try next is for `bandit` to say.
 """
 
 import functools
+import math
 import statistics
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ from taskbits.programs.export import standalone
 from taskbits.search import combined
 from taskbits.search.aim import aim
 from taskbits.search.bandit import in_turn, propose
+from taskbits.search.pace import Pace, covers
 from taskbits.search.scoring import Dominated, Rival, Scored, score
 from taskbits.search.versions import versions
 from taskbits.studies.frontier import as_cheap, candidates, envelope
@@ -35,7 +37,7 @@ _PROBE = 2  # seconds of fitting before its whole time is guessed from them
 # Seconds in which a process has loaded the libraries: as this one has, unless it did other things before.
 _STARTING = min(60.0, max(1.0, time.time() - psutil.Process().create_time()))
 _MARGIN = 1.25  # by which the confirmation may take longer than the same things have taken here
-_SHARE = 0.6  # of the time left that the first trial of a method may take
+_SHARES = 0.25, 0.5  # of the time left that the first trial of a method may take, and a later one
 _FAILURES = 2  # of a method's trials, and none that ended well, until it is left alone
 _CHANCES = 2  # of a method's trials may be too long until it is left alone; one, if none has ended yet
 _WAIT = 2  # seconds between two looks at what other workers do
@@ -50,7 +52,7 @@ class Search:
     """The trials that this process runs for one study.
 
     confirms: whether the budget must also do for the confirmation. opening: seconds to load the model and the task.
-    took: seconds of its trials, with their methods. scorings: those of its programs' scorings.
+    took: seconds of its trials, with their methods. scorings: those of its programs' scorings. pace: of its fittings.
     skipped: (method, settings as `key` has them) that were too long.
     """
 
@@ -67,6 +69,7 @@ class Search:
     took: list[tuple[str, float]] = field(default_factory=list)
     scorings: list[float] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    pace: Pace = field(default_factory=Pace)
 
     def __post_init__(self) -> None:
         self.task = replace(self.task)  # what methods keep for it (`fitting.kept`) is freed with this search
@@ -83,6 +86,9 @@ class Search:
         def plan() -> None:  # anew with each trial: methods in turn build on what was found
             sweeps.clear()
             sweeps.update(combined.sweeps(self.study, self.model, self.task, methods, combines))
+            if self.budget is not None:
+                history = self.study.history()
+                sweeps.update({name: self.scaled(name, sweep, history) for name, sweep in sweeps.items()})
 
         plan()
         marked = intact.mark(self.model)
@@ -108,8 +114,11 @@ class Search:
                 except Taken:
                     continue
                 except _TooLong:
-                    warn(f"{label}: too long for this budget")
-                    self.skipped.append((name, key(settings)))
+                    if self.pace.within(name, settings, self.room(name, self.study.history())) != settings:
+                        tell(f"{label}: too long for this budget, tried with less")
+                    else:
+                        warn(f"{label}: too long for this budget")
+                        self.skipped.append((name, key(settings)))
                 # A method that changes weights undoes it; none is trusted to.
                 self.model = intact.mended(self.model, marked)
                 self.took.append((name, time.monotonic() - begun))
@@ -150,8 +159,9 @@ class Search:
         if self.budget is None and self.target is None:
             return in_turn(sweeps, history, taken)
         end = self.expected_end(sweeps)
-        affordable = {name: sweep for name, sweep in sweeps.items() if self.can_afford(name, history, end)}
+        affordable = {name: self.affordable(name, sweep, history, end) for name, sweep in sweeps.items()}
         limit = 2 * sum(parameter.numel() for parameter in self.model.lm.parameters())
+        affordable = {name: sweep for name, sweep in affordable.items() if sweep}
         return propose(affordable, history, taken, limit, self.seed, self.target)
 
     def trial(
@@ -169,9 +179,8 @@ class Search:
         """
         begun, rows, scored_inputs = time.monotonic(), len(self.task.splits["validation"]), 0
         history = self.study.history()
-        share = 1.0 if any(attempt.method == name for attempt in history) else _SHARE
         bounded = self.budget is not None and not self.is_first(history)
-        after = self.scoring_time(name) * (1 + self.testing_share())  # what comes behind the fitting
+        room = self.room(name, history) if bounded else math.inf
         # When which step began. What is before, and in the very first, says little of the others.
         first: tuple[float, int] | None = None
 
@@ -183,8 +192,9 @@ class Search:
             if not first:
                 return
             spent, steps = now - first[0], at - first[1]
-            left = spent * (of - at) / steps if steps > 0 else 0.0
-            if bounded and spent > _PROBE and now - begun + left + after > share * (end - begun):
+            whole = now - begun + (spent * (of - at) / steps if steps > 0 else 0.0)
+            if spent > _PROBE and whole > room:
+                self.pace.saw(name, settings, whole)
                 raise _TooLong
 
         def scoring(count: int) -> None:
@@ -204,12 +214,13 @@ class Search:
                 fitted = module.fit(self.model, self.task, settings, self.seed, fitting)
                 content = fitted.program.to_bytes()
                 fit_done, peak = time.monotonic(), memory.peak()
+                self.pace.saw(name, settings, fit_done - begun)
                 size = len(standalone(fitted.program, self.model.dtype))
                 if enough := self.enough(size):
                     trial.give_up(f"{size:,} bytes, and {enough:,} reach the target")
                     tell(f"{label}: {size:,} bytes, where {enough:,} reach the target")
                     return
-                if bounded and fit_done + after > end:
+                if bounded and fit_done + self.behind(name) > end:
                     raise _TooLong
                 scored = self.known(content) or score(
                     content, self.model, self.task, ["validation"], scoring, self.rival(size)
@@ -337,12 +348,37 @@ class Search:
         """Whether nothing was measured before, nor tried here: then there must be something to show."""
         return not self.took and not any(attempt.bytes is not None for attempt in history)
 
-    def can_afford(self, name: str, history: list[Attempt], end: float | None) -> bool:
-        """Whether one more trial of the method fits in the time until `end`. The first of all always does."""
+    def scaled(self, name: str, sweep: list[dict], history: list[Attempt]) -> list[dict]:
+        """The settings, looking for as long as there is time; without those that were tried for longer."""
+        room, found = self.room(name, history), []
+        for settings in sweep:
+            cut = self.pace.within(name, settings, room)
+            if cut == settings or not any(covers(a.settings, cut) for a in history if a.method == name):
+                found.append(cut)
+        return found
+
+    def room(self, name: str, history: list[Attempt]) -> float:
+        """Seconds that the fitting may take in a trial of the method that begins now, within the budget."""
+        share = _SHARES[any(attempt.method == name for attempt in history)]
+        left = self.started + self.budget - self.confirming() - time.monotonic()
+        return share * left - self.behind(name)
+
+    def behind(self, name: str) -> float:
+        """Seconds for what comes behind the fitting in a trial of the method."""
+        return self.scoring_time(name) * (1 + self.testing_share())
+
+    def affordable(self, name: str, sweep: list[dict], history: list[Attempt], end: float | None) -> list[dict]:
+        """The settings whose trial fits in the time until `end`, going by others. The first of all always does."""
         if self.budget is None or self.is_first(history):
-            return True
+            return sweep
         before = [attempt.seconds for attempt in history if attempt.method == name]
         if [method for method, _ in self.skipped].count(name) >= (_CHANCES if before else 1):
-            return False
+            return []
         longest = max((seconds for method, seconds in self.took if method == name), default=max(before, default=0.0))
-        return end - time.monotonic() > longest + self.scoring_time(name) * self.testing_share()
+        left = end - time.monotonic() - self.scoring_time(name) * self.testing_share()
+
+        def takes(settings: dict) -> float:
+            fitting = self.pace.expects(name, settings)
+            return longest if fitting is None else fitting + self.scoring_time(name)
+
+        return [settings for settings in sweep if takes(settings) < left]
