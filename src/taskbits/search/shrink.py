@@ -13,10 +13,12 @@ import torch
 from taskbits.atomic import write_atomically
 from taskbits.errors import UserError
 from taskbits.models import donors
+from taskbits.models.model import Model
 from taskbits.models.predict import predict
 from taskbits.search.confirm import open_parts
 from taskbits.search.measure import measure
 from taskbits.studies.study import Study
+from taskbits.tasks.task import Task
 
 _METHODS = ("zero-shot", "shrunk")
 _FACTS = "adapter.json"  # in the study's folder
@@ -42,16 +44,20 @@ def shrink(adapter: Path, model, task, out: str, **options) -> tuple[Study, Adap
     path = study.folder / _FACTS
     with suppress(OSError, ValueError, TypeError):  # not there, or damaged
         return study, Adapter(**json.loads(path.read_text(encoding="utf-8")))
-    base, rows = open_parts(study)
-    weights, scores = donors.weights_of(str(adapter), base), {}
-    with base.preserved(), torch.no_grad():
-        for name, weight in base.lm.named_parameters():
-            weight.copy_(weights[name])
-        for split in ("validation", "test"):
-            scores[split] = rows.score(split, predict(base, rows.frame, rows.splits[split])).value
-    found = Adapter(sizes(adapter), scores)
+    found = Adapter(sizes(adapter), scores(adapter, *open_parts(study)))
     write_atomically(path, json.dumps(asdict(found)).encode())
     return study, found
+
+
+@torch.no_grad()
+def scores(adapter: Path, model: Model, task: Task) -> dict[str, float]:
+    """What the model scores on validation and test with the adapter."""
+    weights = donors.weights_of(str(adapter), model)
+    with model.preserved():
+        for name, weight in model.lm.named_parameters():
+            weight.copy_(weights[name])
+        splits = ("validation", "test")
+        return {split: task.score(split, predict(model, task.frame, task.splits[split])).value for split in splits}
 
 
 def sizes(adapter: Path) -> dict[str, int]:

@@ -359,9 +359,8 @@ class Search:
 
     def room(self, name: str, history: list[Attempt]) -> float:
         """Seconds that the fitting may take in a trial of the method that begins now, within the budget."""
-        share = _SHARES[any(attempt.method == name for attempt in history)]
         left = self.started + self.budget - self.confirming() - time.monotonic()
-        return share * left - self.behind(name)
+        return min(_SHARES[any(attempt.method == name for attempt in history)] * left, left - self.behind(name))
 
     def behind(self, name: str) -> float:
         """Seconds for what comes behind the fitting in a trial of the method."""
