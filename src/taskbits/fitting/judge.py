@@ -178,10 +178,11 @@ def choose(
 
     All examples are tried as the first one; the best of those as the others. Raises UserError if there are too few.
     """
-    if count > min(len(examples), _POOL):
-        raise UserError(f"{count} examples can't be chosen from {len(examples)}: at most {_POOL} of as many or more")
+    if count > len(examples):
+        raise UserError(f"{count} examples can't be chosen from {len(examples)}")
     chosen: list[str] = []
-    pool, of = examples, len(examples) + 2 * _POOL * (count - 1)
+    most = max(_POOL, count)
+    pool, of = examples, len(examples) + 2 * most * (count - 1)
     done = 0
     for _ in range(count):
         tried = {}
@@ -194,6 +195,6 @@ def choose(
                 tried[tuple(order)] = gain(order)
         ranked = sorted(tried, key=tried.__getitem__, reverse=True)
         if not chosen:
-            pool = [order[0] for order in ranked[:_POOL]]
+            pool = [order[0] for order in ranked[:most]]
         chosen = list(ranked[0])
     return chosen

@@ -23,6 +23,9 @@ from taskbits.models import heads, memory
 
 _BATCH_TOKENS = 16_384
 _BATCH_ROWS = 128
+_READ_TOKENS = 2048  # of a batch that is read alone, on a CPU: more don't fit in its caches and take thrice as long
+_FEW_TOKENS = 512  # of a batch, from where on a shorter row had better begin another
+_LIKE = 0.8  # of a batch's longest row
 _SHARED = 16  # a shorter shared start is not worth a cache
 _SCORES = 2**24  # attention scores that are held at a time
 _ROOM = 64  # tokens by which a cache grows
@@ -384,26 +387,30 @@ def computing_in(lm: transformers.PreTrainedModel, dtype: torch.dtype) -> Iterat
             slot.data = data
 
 
-def batches(
-    lm: transformers.PreTrainedModel, start: Start, rows: list[list[int]], more: int = 0, most: int = _BATCH_TOKENS
-) -> list[list[int]]:
-    """Indices of rows of like length, longest first; a batch has at most `most` tokens and fits in the free memory.
+def batches(lm: transformers.PreTrainedModel, start: Start, rows: list[list[int]], more: int = 0) -> list[list[int]]:
+    """Indices of rows of like length, longest first; a batch fits in the free memory.
 
-    more: tokens that will be added to each row.
+    more: tokens that will be added to each row, one by one: then a batch is as large as may be.
     """
     lengths = [len(row) - start.length + more for row in rows]
+    most = _READ_TOKENS if not more and input_device(lm).type == "cpu" else _BATCH_TOKENS
     limit = min(most, _affordable(lm))
     if lm.dtype != torch.float64:  # what a row gets may depend on its batch, which a little less memory must not change
         limit = most >> max(0, math.ceil(math.log2(most / max(1, limit))))
     order = sorted(range(len(rows)), key=lambda i: -lengths[i])
     found: list[list[int]] = []
     while order:
-        count = min(_BATCH_ROWS, max(1, limit // max(1, lengths[order[0]])))
+        longest = max(1, lengths[order[0]])
+        count = min(_BATCH_ROWS, max(1, limit // longest))
+        if not more:
+            enough = math.ceil(_FEW_TOKENS / longest)
+            count = min(count, len(order))
+            count = next((n for n in range(enough, count) if lengths[order[n]] < _LIKE * longest), count)
         if way(lm) == SINGLY:
             count = 1
         elif start.length and way(lm) == LIBRARYS:
             # A window counts the padding between the start and a row, so there must be none.
-            count = min(count, sum(lengths[i] == lengths[order[0]] for i in order))
+            count = min(count, sum(lengths[i] == longest for i in order))
         found.append(order[:count])
         order = order[count:]
     return found
