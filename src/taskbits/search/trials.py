@@ -37,7 +37,7 @@ _PROBE = 2  # seconds of fitting before its whole time is guessed from them
 # Seconds in which a process has loaded the libraries: as this one has, unless it did other things before.
 _STARTING = min(60.0, max(1.0, time.time() - psutil.Process().create_time()))
 _MARGIN = 1.25  # by which the confirmation may take longer than the same things have taken here
-_SHARES = 0.25, 0.5  # of the time left that the first trial of a method may take, and a later one
+_SHARES = 0.4, 0.6  # of the time left that the first trial of a method may take, and a later one
 _FAILURES = 2  # of a method's trials, and none that ended well, until it is left alone
 _CHANCES = 2  # of a method's trials may be too long until it is left alone; one, if none has ended yet
 _WAIT = 2  # seconds between two looks at what other workers do
