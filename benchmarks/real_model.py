@@ -36,6 +36,7 @@ import taskbits
 from taskbits import load_model, load_task
 from taskbits.fitting.training import batches
 from taskbits.search import shrink
+from taskbits.studies.study import Study
 
 ROOT = Path(__file__).parent.parent
 SIZES = {"train": 4000, "validation": 300, "test": 500}
@@ -217,7 +218,7 @@ def quick(data: Path, model: Path) -> dict:
     task = write_task(data, out / "agnews", {"train": 40, "validation": 10, "test": 12})
     for method in ("zero-shot", "few-shot"):  # a budget that is over at once still lets the first setting run
         study = taskbits.measure(str(model), str(task), out / "given", methods=[method], budget=1)
-    agree = runs_alone(study)
+    agree = runs_alone(Study.open(out / "given"))
     assert all(agree), "an exported file has another size, or other outputs, than `run`"
     frontier = [[m.bytes, m.method, round(m.test.value, 3)] for m in study.frontier()]
     return {"given": frontier, "run_alone": [sum(agree), len(agree)]}

@@ -20,10 +20,10 @@ def test_settings_are_cut_to_the_most_that_fits(seen, asked, each, room):
     cut = pace.within("lora", {"bytes": 8, "steps": asked}, room)
     assert cut["bytes"] == 8 and pace.within("tiny", {"steps": asked}, room) == {"steps": asked}
     if cut["steps"] != asked:
-        assert 16 <= cut["steps"] < asked and cut["steps"] * each <= 1.01 * room
-        assert (2 * cut["steps"] + 1) * each >= 0.99 * room
-    elif seen >= 16 and asked >= 32:
-        assert asked * each <= 1.01 * room or room <= 33 * each
+        assert 32 <= cut["steps"] < asked and cut["steps"] * each <= 1.01 * room
+        assert 2 * (cut["steps"] + 1) * each >= 0.99 * room
+    elif seen >= 32 and asked >= 64:
+        assert asked * each <= 1.01 * room or room <= 66 * each
 
 
 def test_a_method_that_would_take_too_long_looks_for_less_long(model_folder, task_folder, tmp_path, monkeypatch):

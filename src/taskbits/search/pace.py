@@ -6,7 +6,7 @@ about as long as that number is large. What a step or a try takes here is known 
 
 from dataclasses import dataclass, field
 
-_LEAST = {"steps": 16, "tries": 8}  # with fewer a method is not worth beginning, or does something else
+_LEAST = {"steps": 32, "tries": 8}  # with fewer a method is not worth beginning, or does something else
 
 
 @dataclass
