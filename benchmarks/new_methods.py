@@ -10,7 +10,6 @@ is measured there already is not measured again. Ends with one JSON line.
 """
 
 import argparse
-import csv
 import gzip
 import json
 import random
@@ -18,7 +17,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from real_model import fetch_model, write_labelled, write_task
+from real_model import fetch_model, read_banking, write_labelled, write_task
 from rich.console import Console
 from rich.table import Table
 
@@ -61,12 +60,7 @@ def write_authors(data: Path, folder: Path, sizes: dict[str, int]) -> Path:
 def write_banking(data: Path, folder: Path, sizes: dict[str, int]) -> Path:
     """Questions of bank customers with four intents; validation is a fourth of the train part."""
     intents = json.loads((data / "banking77/categories.json").read_text())[:4]
-    rows = {}
-    for part in ("train", "test"):
-        with (data / f"banking77/{part}.csv").open(newline="") as file:
-            found = [{"text": " ".join(text.split()), "label": label} for text, label in list(csv.reader(file))[1:]]
-        rows[part] = list({row["text"]: row for row in found if row["label"] in intents}.values())
-        random.Random(0).shuffle(rows[part])
+    rows = {part: read_banking(data, part, intents) for part in ("train", "test")}
     held = len(rows["train"]) // 4
     rows["validation"], rows["train"] = rows["train"][:held], rows["train"][held:]
     rows = {split: rows[split][:count] for split, count in sizes.items()}

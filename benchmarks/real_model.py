@@ -106,16 +106,19 @@ def read_rows(path: Path) -> list[dict]:
     return rows
 
 
+def read_banking(data: Path, part: str, intents: Iterable[str] | None = None) -> list[dict]:
+    """The rows of BANKING77's train or test part, of these intents or all, in a fixed random order, each text once."""
+    with (data / f"banking77/{part}.csv").open(newline="") as file:
+        found = [{"text": " ".join(text.split()), "label": label} for text, label in list(csv.reader(file))[1:]]
+    rows = list({row["text"]: row for row in found if intents is None or row["label"] in intents}.values())
+    random.Random(0).shuffle(rows)
+    return rows
+
+
 def write_banking(data: Path, folder: Path, sizes: dict[str, int]) -> Path:
-    """BANKING77, its intents written out by the model; a tenth of the train part is validation."""
-    rows = {}
-    for part in ("train", "test"):
-        with (data / f"banking77/{part}.csv").open(newline="") as file:
-            found = [{"text": " ".join(text.split()), "label": label} for text, label in list(csv.reader(file))[1:]]
-        rows[part] = list({row["text"]: row for row in found}.values())
-        random.Random(0).shuffle(rows[part])
-    held = sizes["validation"]
-    rows = {"train": rows["train"][held:], "validation": rows["train"][:held], "test": rows["test"][: sizes["test"]]}
+    """BANKING77, its intents written out by the model; train and validation from its train part."""
+    train, held = read_banking(data, "train"), sizes["validation"]
+    rows = {"train": train[held:], "validation": train[:held], "test": read_banking(data, "test")[: sizes["test"]]}
     asked = "Say what the customer of a bank wants, as a short label with underscores."
     return write_labelled(folder, "banking77", rows, "Intent", (), asked)
 

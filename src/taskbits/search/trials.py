@@ -87,8 +87,8 @@ class Search:
             sweeps.clear()
             sweeps.update(combined.sweeps(self.study, self.model, self.task, methods, combines))
             if self.budget is not None:
-                history = self.study.history()
-                sweeps.update({name: self.scaled(name, sweep, history) for name, sweep in sweeps.items()})
+                history, end = self.study.history(), self.expected_end(sweeps)
+                sweeps.update({name: self.scaled(name, sweep, history, end) for name, sweep in sweeps.items()})
 
         plan()
         marked = intact.mark(self.model)
@@ -114,7 +114,7 @@ class Search:
                 except Taken:
                     continue
                 except _TooLong:
-                    if self.pace.within(name, settings, self.room(name, self.study.history())) != settings:
+                    if self.pace.within(name, settings, self.room(name, self.study.history(), end)) != settings:
                         tell(f"{label}: too long for this budget, tried with less")
                     else:
                         warn(f"{label}: too long for this budget")
@@ -159,10 +159,11 @@ class Search:
         if self.budget is None and self.target is None:
             return in_turn(sweeps, history, taken)
         end = self.expected_end(sweeps)
-        affordable = {name: self.affordable(name, sweep, history, end) for name, sweep in sweeps.items()}
         limit = 2 * sum(parameter.numel() for parameter in self.model.lm.parameters())
-        affordable = {name: sweep for name, sweep in affordable.items() if sweep}
-        return propose(affordable, history, taken, limit, self.seed, self.target)
+        left = {name: self.affordable(name, sweep, history, end) for name, sweep in sweeps.items()}
+        return propose(
+            {name: some for name, some in left.items() if some}, history, taken, limit, self.seed, self.target
+        )
 
     def trial(
         self,
@@ -180,7 +181,7 @@ class Search:
         begun, rows, scored_inputs = time.monotonic(), len(self.task.splits["validation"]), 0
         history = self.study.history()
         bounded = self.budget is not None and not self.is_first(history)
-        room = self.room(name, history) if bounded else math.inf
+        room = self.room(name, history, end) if bounded else math.inf
         # When which step began. What is before, and in the very first, says little of the others.
         first: tuple[float, int] | None = None
 
@@ -348,18 +349,18 @@ class Search:
         """Whether nothing was measured before, nor tried here: then there must be something to show."""
         return not self.took and not any(attempt.bytes is not None for attempt in history)
 
-    def scaled(self, name: str, sweep: list[dict], history: list[Attempt]) -> list[dict]:
+    def scaled(self, name: str, sweep: list[dict], history: list[Attempt], end: float) -> list[dict]:
         """The settings, looking for as long as there is time; without those that were tried for longer."""
-        room, found = self.room(name, history), []
+        room, found = self.room(name, history, end), []
         for settings in sweep:
             cut = self.pace.within(name, settings, room)
             if cut == settings or not any(covers(a.settings, cut) for a in history if a.method == name):
                 found.append(cut)
         return found
 
-    def room(self, name: str, history: list[Attempt]) -> float:
-        """Seconds that the fitting may take in a trial of the method that begins now, within the budget."""
-        left = self.started + self.budget - self.confirming() - time.monotonic()
+    def room(self, name: str, history: list[Attempt], end: float) -> float:
+        """Seconds that the fitting may take in a trial of the method that begins now, of the time until `end`."""
+        left = end - time.monotonic()
         return min(_SHARES[any(attempt.method == name for attempt in history)] * left, left - self.behind(name))
 
     def behind(self, name: str) -> float:
