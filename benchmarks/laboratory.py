@@ -18,10 +18,10 @@ from taskbits.studies.frontier import complexity, envelope, ratios
 from taskbits.studies.study import Study
 
 ROOT = Path(__file__).parent.parent
-# Methods (None: all) and seconds. A random model gets time to train all of its weights, and to carry those of another.
+# Methods (None: all) and seconds. A random model gets time to carry the weights of another.
 DONOR = "lab:posttrained"
 SEARCHES = {
-    "random": [(["zero-shot", "carried"], 600.0), (["carried+lora"], 600.0), (["full"], 600.0), (None, 90.0)],
+    "random": [(["zero-shot", "carried"], 600.0), (["carried+lora"], 600.0), (None, 90.0)],
     "pretrained": [(None, 150.0), (["lora"], 800.0)],
     "posttrained": [(None, 60.0), (["lora"], 400.0)],
 }

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from taskbits.errors import UserError
 from taskbits.fitting.edits import climb
 from taskbits.fitting.judge import Lesson, between, choose, judge
+from taskbits.fitting.training import batches
 from taskbits.methods import method, self_train, subset
 from taskbits.methods.self_train import pattern
 from taskbits.models.model import load_model, weights_digest
@@ -166,6 +167,20 @@ def test_label_words_tell_choices_apart_better_than_the_choices_do(price, most, 
     words, before = (sum(likelihoods(model, one, rows, targets)) for one in (frame, numbers.frame))
     assert words > before and set(frame.answers) == {" even", " odd"} and 2 <= len(frame.choices) <= most
     assert len(set(frame.choices)) == len(frame.choices) and all(word.startswith(" ") for word in frame.choices)
+
+
+def test_what_follows_label_words_teaches_them(model, choices_folder):
+    numbers = load_task(choices_folder)
+    frame = replace(numbers.frame, choices=(" two", " one", " three"), answers=(" even", " odd", " odd"))
+    asked = replace(numbers, frame=frame)
+    words = {" even": " two", " odd": " one"}
+    taught = [words[target] for target in numbers.targets("train")]
+    assert asked.targets("train") == numbers.targets("train") and asked.completions("train") == taught
+    assert asked.examples("train") == [a + b for a, b in zip(numbers.prompts("train"), taught, strict=True)]
+    shown = find("few-shot", model, asked, {"k": 4, "tries": 1}).content["text"]
+    assert not re.search("even|odd", shown) and re.search(" two| one", shown)
+    rows = [row for some in batches(model, asked, 4, 8, 0) for row in some]
+    assert {model.tokenizer.decode(tokens[first:]).strip() for tokens, first in rows} == {"two", "one"}
 
 
 def test_offsets_undo_a_liking(model, choices_folder):

@@ -151,7 +151,7 @@ def taught(model: Model, task: Task, examples: list[str]) -> list[str]:
         return examples
     prompts = asked(model, task.frame, task.splits["train"])
     begun = map(model.unbegun, prompts)
-    turns = dict(zip(task.examples("train"), map(str.__add__, begun, task.targets("train")), strict=True))
+    turns = dict(zip(task.examples("train"), map(str.__add__, begun, task.completions("train")), strict=True))
     return [turns[example] for example in examples]
 
 

@@ -26,9 +26,9 @@ _POOL = 16  # batches whose rows are shared out by length, so that little of a b
 def batches(model: Model, task: Task, size: int, count: int, seed: int) -> Iterator[list[forward.Row]]:
     """`count` batches of `size` rows as `forward` has them, those of a batch of like length.
 
-    Rows are prompt, reference output and end token, in an order shuffled by `seed` and again for each pass.
+    Rows are prompt, what M is to go on with and end token, in an order shuffled by `seed` and again for each pass.
     """
-    rows, targets = task.splits["train"], task.targets("train")
+    rows, outputs = task.splits["train"], task.completions("train")
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []
     while count > 0:
@@ -36,7 +36,7 @@ def batches(model: Model, task: Task, size: int, count: int, seed: int) -> Itera
         while len(order) < size * pool:
             order += torch.randperm(len(rows), generator=generator).tolist()
         chosen, order = order[: size * pool], order[size * pool :]
-        some = example_rows(model, task.frame, [(rows[i], targets[i]) for i in chosen], ends=not task.frame.choices)
+        some = example_rows(model, task.frame, [(rows[i], outputs[i]) for i in chosen], ends=not task.frame.choices)
         some.sort(key=lambda row: len(row[0]))
         for at in torch.randperm(pool, generator=generator).tolist():
             yield some[size * at : size * (at + 1)]

@@ -69,6 +69,10 @@ class Frame:
         """For each of the row's options, whether the target is what is written for it."""
         return [text == target for text in self.written(row)]
 
+    def completion(self, target: str) -> str:
+        """What M is to go on with to give the target: the first choice that it is written for, or the target itself."""
+        return self.choices[self.answers.index(target)] if target in self.answers else target
+
     def given(self, row: Row) -> tuple[str, ...]:
         """The start of each completion behind which its likelihood counts; none where that of the prompt may count too.
 

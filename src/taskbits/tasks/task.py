@@ -39,9 +39,13 @@ class Task:
         """The reference outputs of the split."""
         return [template.fill(self.target, row) for row in self.splits[split]]
 
+    def completions(self, split: str) -> list[str]:
+        """What M is to go on with behind each prompt: the reference output, or the choice that it is written for."""
+        return [self.frame.completion(target) for target in self.targets(split)]
+
     def examples(self, split: str) -> list[str]:
-        """Each input in the prompt template with its reference output behind it."""
-        return [a + b for a, b in zip(self.prompts(split), self.targets(split), strict=True)]
+        """Each input in the prompt template with what M is to go on with behind it."""
+        return [a + b for a, b in zip(self.prompts(split), self.completions(split), strict=True)]
 
     @property
     def separator(self) -> str:
