@@ -467,3 +467,14 @@ def test_what_can_be_claimed_stands_before_what_these_rows_show(taskbits, tmp_pa
     assert taskbits("records", made.folder, "--out", tmp_path / "records.md").returncode == 0
     rows = [line for line in (tmp_path / "records.md").read_text().splitlines() if "| 0.4 |" in line]
     assert len(rows) == 1 and "| 4,000 |" in rows[0] and "| 0.470 | 4,000 | `taskbits score records/" in rows[0]
+
+
+def test_a_record_is_the_shortest_of_all_studies_of_a_model_and_a_task(taskbits, tmp_path):
+    (count, *found), *others = PROGRAMS[3:]
+    made = [study(tmp_path / "one", [(7 * count, *found), *others]), study(tmp_path / "two", [(count, *found)])]
+    elsewhere = study(tmp_path / "elsewhere", [(7 * count, *found)], rows=40)
+    folders = [some.folder for some in (*made, elsewhere)]
+    assert taskbits("records", *folders, "--out", tmp_path / "records.md").returncode == 0
+    lines = (tmp_path / "records.md").read_text().splitlines()
+    rows = [line.split(" | ")[2:4] for line in lines if "`taskbits score" in line]
+    assert rows == [["0.4", "4,000"], ["0.5", "5,000"], ["0.6", "90,000"], ["0.4", "28,000"]]

@@ -35,18 +35,17 @@ def write_records(studies: list[Study], path: Path) -> None:
         f"|{'---|' * (len(_COLUMNS) + 2)}",
     ]
     try:
-        for study in sorted(studies, key=lambda s: (task(s.info), label(s.info))):
-            measured = study.measurements()
-            for level, m in _records(measured).items():
+        for (of_task, of_model, _), some in sorted(_by_what_they_measure(studies).items()):
+            for level, (study, m, shortest) in _records(some).items():
                 copy = path.with_suffix("") / f"{m.program}.tbp"
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(study.path(m.program).read_bytes())
                 settings = ", ".join(m.settings_in_words)
                 command = score_command(study.info, f"{copy.parent.name}/{copy.name}")
                 cells = (
-                    *(task(study.info), label(study.info), level, f"{m.bytes:,}", f"{m.payload_bytes:,}", m.method),
+                    *(of_task, of_model, level, f"{m.bytes:,}", f"{m.payload_bytes:,}", m.method),
                     *(settings, f"{m.test.value:.3f}", f"{m.test.low:.3f} to {m.test.high:.3f}"),
-                    *(f"{m.test.at_least:.3f}", f"{on_test(measured, level).bytes:,}", f"`{command}`"),
+                    *(f"{m.test.at_least:.3f}", f"{shortest:,}", f"`{command}`"),
                 )
                 lines.append(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |")
         path.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
@@ -100,11 +99,26 @@ def _command(command: str) -> tuple[str, dict]:
     return program, options
 
 
-def _records(measured: list[Measurement]) -> dict[float, Measurement]:
-    """Level to program; of several levels that one program is the record of, the highest."""
-    found = {}
+def _by_what_they_measure(studies: list[Study]) -> dict[tuple[str, str, str], list[Study]]:
+    """The studies by task, model and the command that scores a program as they do: other rows are another one."""
+    found: dict[tuple[str, str, str], list[Study]] = {}
+    for study in studies:
+        found.setdefault((task(study.info), label(study.info), score_command(study.info, "")), []).append(study)
+    return found
+
+
+def _records(studies: list[Study]) -> dict[float, tuple[Study, Measurement, int]]:
+    """Level to the shortest program with its study, and the bytes of the shortest that scores as much on these rows.
+
+    Of several levels that one program is the record of, the highest.
+    """
+    measured = [(study, study.measurements()) for study in studies]
+    found: dict[float, tuple[Study, Measurement, int]] = {}
     for level in LEVELS:
-        if program := complexity(measured, level):
-            found = {old: p for old, p in found.items() if p.program != program.program}
-            found[level] = program
+        proven = [(study, m) for study, some in measured if (m := complexity(some, level))]
+        if proven:
+            study, program = min(proven, key=lambda pair: (pair[1].bytes, pair[1].program))
+            found = {old: record for old, record in found.items() if record[1].program != program.program}
+            shortest = min(m.bytes for _, some in measured if (m := on_test(some, level)))
+            found[level] = study, program, shortest
     return found
