@@ -18,11 +18,11 @@ from taskbits.studies.frontier import complexity, envelope, ratios
 from taskbits.studies.study import Study
 
 ROOT = Path(__file__).parent.parent
-# Methods (None: all) and seconds. A random model gets time to carry the weights of another.
+# Methods (None: all) and seconds. Models that are not post-trained get time to carry the weights of the one that is.
 DONOR = "lab:posttrained"
 SEARCHES = {
     "random": [(["zero-shot", "carried"], 600.0), (["carried+lora"], 600.0), (None, 90.0)],
-    "pretrained": [(None, 150.0), (["lora"], 800.0)],
+    "pretrained": [(None, 150.0), (["lora"], 800.0), (["carried"], 180.0), (["carried+lora"], 120.0)],
     "posttrained": [(None, 60.0), (["lora"], 400.0)],
 }
 
@@ -47,7 +47,7 @@ def main() -> None:
     for task in options.task:
         studies = {}
         for state, search in searches.items():
-            folder, donor = out / task / state, DONOR if state == "random" else None
+            folder, donor = out / task / state, DONOR if state != "posttrained" else None
             for methods, budget in search if options.scale and state in options.state else ():
                 budget *= options.scale
                 how = {"methods": methods, "budget": budget, "rows": rows, "donor": donor}
